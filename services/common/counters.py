@@ -1,0 +1,209 @@
+"""Every counter and drop reason, declared once: what a frame's verdict, a metric and the CLI call it.
+
+Each frame that hopwire receives or makes ends in exactly one fate, so that at rest
+
+    received + generated = sent + delivered + consumed + dropped + waiting
+
+A service counts in a block of memory mapped from a file of the run directory: the counts are cumulative, and
+outlive the process, so that a restart never makes a counter fall.
+"""
+
+import hashlib
+import mmap
+import os
+import struct
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Final
+
+MAX_INTERFACES: Final = 256
+"""Rows of a block: interfaces that a service may meet in its life, by interface index. Row 0 is "none"."""
+
+
+class Kind(Enum):
+    """What a counter says about a frame."""
+
+    RECEIVED = "received"
+    GENERATED = "generated"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    CONSUMED = "consumed"
+    DROPPED = "dropped"
+    WAITING = "waiting"
+    """A gauge: frames held right now."""
+    DETAIL = "detail"
+    """Says more about frames that another counter has counted already."""
+
+
+class Counter(IntEnum):
+    """All counters; the value is the column in a block."""
+
+    kind: Kind
+    text: str
+
+    def __new__(cls, kind: Kind, text: str) -> "Counter":
+        """Give each member the next column, its kind and its explanation."""
+        column = len(cls.__members__)
+        member = int.__new__(cls, column)
+        member._value_ = column
+        member.kind = kind
+        member.text = text
+        return member
+
+    RX_FRAMES = Kind.RECEIVED, "frames received"
+    RX_BYTES = Kind.DETAIL, "bytes received, Ethernet header included"
+    GENERATED = Kind.GENERATED, "frames made here: ICMP, ARP, fragments"
+    FORWARDED = Kind.SENT, "received frames sent on, by the interface they left by"
+    GENERATED_SENT = Kind.SENT, "generated frames sent"
+    TX_BYTES = Kind.DETAIL, "bytes sent, Ethernet header included"
+    LOCAL = Kind.DELIVERED, "IPv4 to the router itself, left to the kernel"
+    LOCAL_GROUP = Kind.DELIVERED, "IPv4 multicast and broadcast, left to the kernel, never forwarded"
+    NOT_IPV4 = Kind.DELIVERED, "neither IPv4 nor ARP, left to the kernel"
+    ECHO_ANSWERED = Kind.CONSUMED, "echo requests to the router, answered"
+    FRAGMENTED = Kind.CONSUMED, "datagrams replaced by their fragments"
+    ARP_HANDLED = Kind.CONSUMED, "ARP messages taken by the resolver"
+    WAITING = Kind.WAITING, "frames that wait for their next hop's MAC"
+
+    # Link layer: decided by ingress, or by what it knows
+    DROP_RX_OVERRUN = Kind.DROPPED, "the kernel's receive ring was full"
+    DROP_FORWARDER_FULL = Kind.DROPPED, "the ring or queue to the forwarder was full"
+    DROP_ARP_FULL = Kind.DROPPED, "the queue to arp was full, or arp was away"
+    DROP_RUNT = Kind.DROPPED, "shorter than an Ethernet header"
+    DROP_SNAPPED = Kind.DROPPED, "longer than a slot of the receive ring"
+    DROP_VLAN = Kind.DROPPED, "carries a VLAN tag, so belongs to another interface"
+    DROP_STALE = Kind.DROPPED, "older than 100 ms when a restarted forwarder found it"
+    DROP_RING_ENTRY = Kind.DROPPED, "a ring entry points outside its area, or lies about its length"
+    DROP_UNKNOWN_INTERFACE = Kind.DROPPED, "the interface is not known, or not up"
+    DROP_FOREIGN_MAC = Kind.DROPPED, "addressed to another station's MAC"
+    DROP_LINK_BROADCAST = Kind.DROPPED, "unicast IPv4 in a link-layer broadcast or multicast (RFC 1812 5.3.4)"
+
+    # IPv4 header: RFC 1812 section 5.2.2
+    DROP_IP_SHORT = Kind.DROPPED, "fewer than 20 bytes of IPv4"
+    DROP_IP_VERSION = Kind.DROPPED, "the version is not 4"
+    DROP_IP_HEADER_LENGTH = Kind.DROPPED, "the header length is below 20, or more than the datagram"
+    DROP_IP_CHECKSUM = Kind.DROPPED, "the header's checksum is wrong"
+    DROP_IP_TOTAL_LENGTH = Kind.DROPPED, "the total length is less than the header"
+    DROP_IP_TRUNCATED = Kind.DROPPED, "the total length is more than the frame holds"
+
+    # Routing: RFC 1812 section 5.2 and 5.3
+    DROP_MARTIAN_SOURCE = Kind.DROPPED, "a source no host can have (RFC 1812 5.3.7)"
+    DROP_MARTIAN_DESTINATION = Kind.DROPPED, "a destination no host can have (RFC 1812 5.3.7)"
+    DROP_LINK_LOCAL = Kind.DROPPED, "169.254/16 is never forwarded (RFC 3927 2.7)"
+    DROP_TTL_EXCEEDED = Kind.DROPPED, "the TTL ran out (ICMP 11/0)"
+    DROP_NO_ROUTE = Kind.DROPPED, "no route to the destination (ICMP 3/0)"
+    DROP_BLACKHOLE = Kind.DROPPED, "a blackhole route, silently"
+    DROP_UNREACHABLE = Kind.DROPPED, "an unreachable route (ICMP 3/1)"
+    DROP_PROHIBITED = Kind.DROPPED, "a prohibit route (ICMP 3/13)"
+    DROP_DIRECTED_BROADCAST = Kind.DROPPED, "a broadcast to a connected network (RFC 2644)"
+    DROP_MTU_EXCEEDED = Kind.DROPPED, "larger than the MTU, and may not be fragmented (ICMP 3/4)"
+    DROP_GSO_UNFRAGMENTABLE = Kind.DROPPED, "a super-frame whose parts exceed the MTU without DF"
+    DROP_SOURCE_ROUTED = Kind.DROPPED, "carries a source route option (RFC 7126)"
+    DROP_HOST_UNREACHABLE = Kind.DROPPED, "the next hop did not answer ARP (ICMP 3/1)"
+    DROP_SLOW_PATH_FULL = Kind.DROPPED, "the slow path's budget for the batch was used up"
+    DROP_TX_FULL = Kind.DROPPED, "the interface's transmit queue was full"
+    DROP_TX_FAILED = Kind.DROPPED, "the kernel refused to send the frame"
+
+    # arp
+    DROP_ARP_MALFORMED = Kind.DROPPED, "an ARP message that breaks RFC 826"
+    DROP_ARP_SENDER = Kind.DROPPED, "an ARP message whose sender no host of this link can be"
+    DROP_NEIGHBOUR_QUEUE = Kind.DROPPED, "too many frames wait for this neighbour: the oldest goes"
+    DROP_NEIGHBOUR_TABLE = Kind.DROPPED, "the neighbour table is full"
+    DROP_RESTARTED = Kind.DROPPED, "held by a service that was killed"
+
+    # More about frames that are counted above, and about the bus
+    HANDED = Kind.DETAIL, "frames handed to another service"
+    TAKEN = Kind.DETAIL, "frames taken from another service"
+    BELLS = Kind.DETAIL, "wake-ups sent to the forwarder"
+    BATCHES = Kind.DETAIL, "batches worked off"
+    SLOW_PATH = Kind.DETAIL, "frames the slow path decided about"
+    ICMP_ERRORS = Kind.DETAIL, "ICMP errors generated"
+    ICMP_SUPPRESSED = Kind.DETAIL, "ICMP errors withheld by a rate limit"
+    ICMP_FORBIDDEN = Kind.DETAIL, "ICMP errors withheld because RFC 1812 4.3.2.7 forbids them"
+    ARP_REQUESTS_SENT = Kind.DETAIL, "ARP requests sent"
+    ARP_REPLIES_SENT = Kind.DETAIL, "ARP replies sent"
+    BAD_MESSAGES = Kind.DETAIL, "malformed messages from the bus, dropped"
+    BAD_RINGS = Kind.DETAIL, "frame rings refused because their header is wrong"
+
+
+COLUMNS: Final = len(Counter)
+DROPS: Final = tuple(counter for counter in Counter if counter.kind is Kind.DROPPED)
+
+_VALUE_BYTES: Final = 8
+_ROW_VALUES: Final = COLUMNS + 1  # the interface index, then the counters
+_HEADER = struct.Struct("=8sQ")
+_MAGIC: Final = b"hopwirec"
+_SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join(Counter.__members__).encode()).digest()[:8], "little")
+
+
+class CounterBlock:
+    """One service's counters: a row an interface, a column a counter, in shared memory.
+
+    :ivar values: a flat, writable `memoryview` of 64-bit integers; row r begins at `r * row_values` with the
+        interface index, its counter c stands at `r * row_values + 1 + c`. Compiled code wraps it as an array.
+    """
+
+    row_values: Final = _ROW_VALUES
+
+    def __init__(self, path: Path) -> None:
+        """Open the block at `path`; one of another version, or damaged, starts again from zero."""
+        size = _HEADER.size + MAX_INTERFACES * _ROW_VALUES * _VALUE_BYTES
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            head = os.pread(descriptor, _HEADER.size, 0)
+            if os.fstat(descriptor).st_size != size or head != _HEADER.pack(_MAGIC, _SCHEMA):
+                os.ftruncate(descriptor, 0)
+                os.ftruncate(descriptor, size)
+                os.pwrite(descriptor, _HEADER.pack(_MAGIC, _SCHEMA), 0)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self.values = memoryview(self._map)[_HEADER.size :].cast("q")
+        self._rows: dict[int, int] = {0: 0}
+        for row in range(1, MAX_INTERFACES):
+            interface_index = self.values[row * _ROW_VALUES]
+            if interface_index:
+                self._rows[interface_index] = row
+
+    def row(self, interface_index: int) -> int:
+        """Return the row of an interface, taking a new one at first sight; row 0 when all are taken."""
+        row = self._rows.get(interface_index)
+        if row is None:
+            row = len(self._rows)
+            if row >= MAX_INTERFACES:
+                return 0
+            self._rows[interface_index] = row
+            self.values[row * _ROW_VALUES] = interface_index
+        return row
+
+    def add(self, counter: Counter, amount: int = 1, interface_index: int = 0) -> None:
+        """Add `amount` frames (or bytes) to an interface's counter."""
+        self.values[self.row(interface_index) * _ROW_VALUES + 1 + counter] += amount
+
+    def set(self, counter: Counter, value: int, interface_index: int = 0) -> None:
+        """Set a gauge."""
+        self.values[self.row(interface_index) * _ROW_VALUES + 1 + counter] = value
+
+    def get(self, counter: Counter, interface_index: int = 0) -> int:
+        """Return an interface's counter."""
+        return self.values[self.row(interface_index) * _ROW_VALUES + 1 + counter]
+
+    def total(self, counter: Counter) -> int:
+        """Return a counter's sum over all interfaces."""
+        return sum(self.values[row * _ROW_VALUES + 1 + counter] for row in self._rows.values())
+
+    def snapshot(self) -> dict[int, dict[str, int]]:
+        """Return the counters that are not zero, by interface index and counter name."""
+        rows: dict[int, dict[str, int]] = {}
+        for interface_index, row in self._rows.items():
+            first = row * _ROW_VALUES + 1
+            values = self.values[first : first + COLUMNS].tolist()
+            counted = {counter.name: value for counter, value in zip(Counter, values, strict=True) if value}
+            if counted:
+                rows[interface_index] = counted
+        return rows
+
+    def close(self) -> None:
+        """Let go of the memory; the counts stay in the file."""
+        self.values.release()
+        self._map.close()

@@ -1,0 +1,47 @@
+"""What can be tuned: every parameter with its unit, default and source. Control hands them to the services."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Parameters(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArpParameters(_Parameters):
+    """The ARP resolver's timers and bounds."""
+
+    base_reachable_time_s: Seconds = Field(30.0, description="RFC 4861 section 10, REACHABLE_TIME")
+    delay_probe_time_s: Seconds = Field(5.0, description="RFC 4861 section 10, DELAY_FIRST_PROBE_TIME")
+    retransmit_time_s: Seconds = Field(1.0, description="RFC 1122 section 2.3.2.1: at most one request a second")
+    multicast_solicit: Count = Field(3, description="requests before a next hop has failed: Linux mcast_solicit")
+    unicast_solicit: Count = Field(3, description="unicast probes of a stale neighbour: Linux ucast_solicit")
+    failed_time_s: Seconds = Field(3.0, description="how long a failure is remembered")
+    stale_time_s: Seconds = Field(60.0, description="unused stale entries go after this: Linux gc_stale_time")
+    locktime_s: Seconds = Field(1.0, description="a changed MAC is not changed again within this: Linux locktime")
+    max_neighbours: Count = Field(1024, description="entries in the table: Linux gc_thresh3")
+    max_waiting_frames: Count = Field(128, description="frames waiting for one neighbour: Linux unres_qlen (101)")
+    max_waiting_bytes: Count = Field(212_992, description="bytes waiting for one neighbour: Linux unres_qlen_bytes")
+    max_total_waiting_bytes: Annotated[int, Field(ge=1, le=2**30)] = Field(
+        8 * 2**20, description="bytes waiting in all"
+    )
+
+
+class IcmpParameters(_Parameters):
+    """How many ICMP errors the router sends (RFC 1812 section 4.3.2.8)."""
+
+    errors_per_second: Count = Field(1000, description="in all: Linux icmp_msgs_per_sec")
+    errors_burst: Count = Field(50, description="in all: Linux icmp_msgs_burst")
+    per_destination_per_second: Count = Field(10, description="to one host; Linux icmp_ratelimit gives 1")
+    per_destination_burst: Count = Field(6, description="to one host: XRLIM_BURST_FACTOR of Linux's inet_peer")
+
+
+class Parameters(_Parameters):
+    """All parameters of the services."""
+
+    arp: ArpParameters = ArpParameters()
+    icmp: IcmpParameters = IcmpParameters()

@@ -1,0 +1,150 @@
+"""A running lab: its namespaces, the processes in them, and hopwire in its routers."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from services.common import netns
+from services.common.errors import HopwireError
+from services.launcher.lab.builder import DEFAULT_PREFIX, namespaces
+from services.launcher.lab.router import RouterProcess, stop_all
+from services.launcher.lab.signals import uninterrupted
+from services.launcher.lab.topology import Topology
+
+_STOP_LIMIT_S: Final = 2.0
+"""How long a program in a host may take to end before it is killed."""
+
+
+class Lab:
+    """Builds a topology on entry and takes it down on exit, whatever happened in between.
+
+    ``with Lab(PAIR, prefix="hw-") as lab: lab.start_routers(); lab.run("host1", [...])``. Not for more than one
+    thread at a time. `kernel_forwarding` lets the routers' kernels forward, as the control group of a comparison.
+    """
+
+    def __init__(
+        self, topology: Topology, *, prefix: str = DEFAULT_PREFIX, kernel_forwarding: bool = False
+    ) -> None:
+        """Plan the lab; nothing is made yet."""
+        self.topology = topology
+        self._prefix = prefix
+        self._kernel_forwarding = kernel_forwarding
+        self._stack = ExitStack()
+        self._names: Mapping[str, str] = {}
+        self._programs: list[subprocess.Popen[str]] = []
+        self._routers: dict[str, RouterProcess] = {}
+        self._directory = Path()
+
+    def __enter__(self) -> Self:
+        """Build the topology.
+
+        :raises HopwireError: as `namespaces`.
+        """
+        with self._stack as stack:
+            self._names = stack.enter_context(
+                namespaces(self.topology, self._prefix, kernel_forwarding=self._kernel_forwarding)
+            )
+            with uninterrupted():
+                self._directory = Path(tempfile.mkdtemp(prefix=f"{self._prefix}lab-", dir=_memory_directory()))
+                stack.callback(shutil.rmtree, self._directory)
+            stack.callback(self._stop_programs)
+            stack.callback(self.stop_routers)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything that runs in the lab and take it down."""
+        with uninterrupted():
+            self._stack.__exit__(kind, error, trace)
+
+    def namespace(self, node: str) -> str:
+        """Return the name of a node's network namespace."""
+        return self._names[node]
+
+    def run_directory(self, router: str) -> Path:
+        """Return the run directory of the hopwire in a router, for `control-cli --run-dir`."""
+        return self._directory / router
+
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+        """Start a program in a node's namespace; the lab stops it at its end, if it still runs then.
+
+        `options` are `subprocess.Popen`'s. Text mode, no stdin, and a process group of its own: a Ctrl-C at the
+        terminal reaches the lab alone, which then stops its programs in order.
+        """
+        with uninterrupted():
+            with netns.inside(self.namespace(node)):
+                options = {"stdin": subprocess.DEVNULL, "text": True, "process_group": 0, **options}
+                program: subprocess.Popen[str] = subprocess.Popen(argv, **options)
+            self._programs.append(program)
+        return program
+
+    def run(self, node: str, argv: Sequence[str], *, limit_s: float) -> "subprocess.CompletedProcess[str]":
+        """Run a program in a node's namespace to its end, and return its status and its output.
+
+        :raises HopwireError: it takes longer than `limit_s` seconds.
+        """
+        program = self.popen(node, argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            output, errors = program.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired as error:
+            _end(program)
+            raise HopwireError(f"{' '.join(argv)} did not end within {limit_s:.0f} s on {node}") from error
+        return subprocess.CompletedProcess(argv, program.returncode, output, errors)
+
+    def start_routers(self) -> Mapping[str, float]:
+        """Start hopwire in every router and return, for each, the seconds until it was ready.
+
+        :raises HopwireError: one is not ready in time, or ends; the text carries what it wrote to stderr.
+        """
+        started = time.monotonic()
+        for router in self.topology.routers:
+            with uninterrupted():
+                self._routers[router.name] = RouterProcess(
+                    router.name, self.namespace(router.name), self.run_directory(router.name)
+                )
+        return {name: process.wait_until_ready() - started for name, process in self._routers.items()}
+
+    def check_routers(self) -> None:
+        """Do nothing while hopwire runs in every router that it was started in.
+
+        :raises HopwireError: it has ended in one; the text carries what it wrote to stderr.
+        """
+        for process in self._routers.values():
+            process.check()
+
+    def stop_routers(self) -> Mapping[str, int]:
+        """Stop hopwire in all routers, and return each one's exit status (minus the signal's number if killed)."""
+        with uninterrupted():
+            statuses = stop_all(self._routers)
+            self._routers = {}
+        return statuses
+
+    def _stop_programs(self) -> None:
+        for program in self._programs:
+            _end(program)
+
+
+def _end(program: "subprocess.Popen[str]") -> None:
+    """Terminate a program that still runs, and kill it if it does not heed that; close its pipes."""
+    if program.poll() is None:
+        program.terminate()
+    try:
+        program.communicate(timeout=_STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        program.communicate()
+
+
+def _memory_directory() -> Path:
+    """Return a folder in memory for the routers' run directories: a frame ring on a disk would be written there."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    in_memory = {fields[1] for fields in mounts if fields[2] == "tmpfs" and "rw" in fields[3].split(",")}
+    return next((Path(folder) for folder in ("/run", "/dev/shm") if folder in in_memory), Path(tempfile.gettempdir()))
