@@ -99,6 +99,7 @@ class Counter(IntEnum):
     DROP_GSO_UNFRAGMENTABLE = Kind.DROPPED, "a super-frame whose parts exceed the MTU without DF"
     DROP_SOURCE_ROUTED = Kind.DROPPED, "carries a source route option (RFC 7126)"
     DROP_HOST_UNREACHABLE = Kind.DROPPED, "the next hop did not answer ARP (ICMP 3/1)"
+    DROP_ICMP_CHECKSUM = Kind.DROPPED, "an ICMP message to the router whose checksum is wrong"
     DROP_SLOW_PATH_FULL = Kind.DROPPED, "the slow path's budget for the batch was used up"
     DROP_TX_FULL = Kind.DROPPED, "the interface's transmit queue was full"
     DROP_TX_FAILED = Kind.DROPPED, "the kernel refused to send the frame"

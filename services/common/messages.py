@@ -76,6 +76,15 @@ class Frame(NamedTuple):
 
 _DESCRIPTOR = struct.Struct("=IIIHHI")  # in, out, next hop, packet type, generated, bytes
 DESCRIPTOR_BYTES: Final = _DESCRIPTOR.size
+DESCRIPTOR_DTYPE: Final = [
+    ("in_interface", "=u4"),
+    ("out_interface", "=u4"),
+    ("next_hop", "=u4"),
+    ("packet_type", "=u2"),
+    ("generated", "=u2"),
+    ("bytes", "=u4"),
+]
+"""The same record for NumPy, with whose help a service that has it reads and writes a batch at once."""
 
 
 class NeighboursUsed(_Part):

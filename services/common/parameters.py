@@ -1,8 +1,9 @@
 """What can be tuned: every parameter with its unit, default and source. Control hands them to the services."""
 
+from ipaddress import IPv4Address
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -10,6 +11,14 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 class _Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PermanentNeighbour(_Parameters):
+    """A neighbour whose MAC the operator gives: what `ip neigh add ... nud permanent` is to the kernel."""
+
+    interface: Annotated[str, Field(min_length=1, max_length=15, description="its name: IFNAMSIZ - 1 of linux/if.h")]
+    address: Annotated[str, AfterValidator(lambda text: str(IPv4Address(text)))]
+    mac: Annotated[str, Field(pattern=r"^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$", description="no group's")]
 
 
 class ArpParameters(_Parameters):
@@ -29,6 +38,7 @@ class ArpParameters(_Parameters):
     max_total_waiting_bytes: Annotated[int, Field(ge=1, le=2**30)] = Field(
         8 * 2**20, description="bytes waiting in all"
     )
+    permanent_neighbours: tuple[PermanentNeighbour, ...] = Field((), description="entries that ARP never changes")
 
 
 class IcmpParameters(_Parameters):

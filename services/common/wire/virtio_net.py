@@ -8,6 +8,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from services.common.wire.checksum import internet_checksum
+
 FLAGS: Final = 0  # byte offsets; all fields are little-endian on AF_PACKET of x86 and ARM: native order
 GSO_TYPE: Final = 1
 HEADER_LENGTH: Final = 2
@@ -56,3 +58,17 @@ class VirtioNetHeader:
 def parse(data: bytes) -> VirtioNetHeader:
     """Read the header from the first 10 bytes of `data`."""
     return VirtioNetHeader(*_FORMAT.unpack_from(data))
+
+
+def finish_checksum(header: VirtioNetHeader, frame: bytes) -> bytes:
+    """Return an Ethernet frame with the checksum that its sender left to the hardware.
+
+    The checksum field holds the pseudo-header's sum; the finished one covers all from `checksum_start` on
+    (virtio 1.2 section 5.1.6.2). Offsets that point outside the frame leave it as it is.
+    """
+    place = header.checksum_start + header.checksum_offset
+    if not header.needs_checksum or place + 2 > len(frame):
+        return frame
+    checksum = internet_checksum(frame[header.checksum_start :])
+    # 0 says "no checksum" in UDP (RFC 768); its equal in ones' complement says the same in TCP.
+    return frame[:place] + (checksum or 0xFFFF).to_bytes(2, "big") + frame[place + 2 :]

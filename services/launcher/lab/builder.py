@@ -53,7 +53,9 @@ def namespaces(topology: Topology, prefix: str, *, kernel_forwarding: bool) -> I
 
 def _check(prefix: str, names: list[str]) -> None:
     if not _PREFIX.fullmatch(prefix):
-        raise HopwireError(f"namespace prefix {prefix!r}: only letters, digits, '_', '.' and '-', as in {DEFAULT_PREFIX!r}")
+        raise HopwireError(
+            f"namespace prefix {prefix!r}: only letters, digits, '_', '.' and '-', as in {DEFAULT_PREFIX!r}"
+        )
     if os.geteuid() != 0:
         raise HopwireError("a lab is made of network namespaces, and making them needs root; run it with sudo")
     existing = [name for name in names if name in netns.names()]

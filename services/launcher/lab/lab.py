@@ -1,6 +1,8 @@
 """A running lab: its namespaces, the processes in them, and hopwire in its routers."""
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -8,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Final, Self
 
 from services.common import netns
 from services.common.errors import HopwireError
@@ -19,6 +21,8 @@ from services.launcher.lab.topology import Topology
 
 _STOP_LIMIT_S: Final = 2.0
 """How long a program in a host may take to end before it is killed."""
+_MEMORY_FOLDERS: Final = ("/run", "/dev/shm")  # noqa: S108 - only ever the parent of a folder that mkdtemp makes
+"""Where Linux systems mount a tmpfs."""
 
 
 class Lab:
@@ -28,9 +32,7 @@ class Lab:
     thread at a time. `kernel_forwarding` lets the routers' kernels forward, as the control group of a comparison.
     """
 
-    def __init__(
-        self, topology: Topology, *, prefix: str = DEFAULT_PREFIX, kernel_forwarding: bool = False
-    ) -> None:
+    def __init__(self, topology: Topology, *, prefix: str = DEFAULT_PREFIX, kernel_forwarding: bool = False) -> None:
         """Plan the lab; nothing is made yet."""
         self.topology = topology
         self._prefix = prefix
@@ -73,20 +75,28 @@ class Lab:
         """Return the run directory of the hopwire in a router, for `control-cli --run-dir`."""
         return self._directory / router
 
-    def popen(self, node: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+    def popen(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        stdout: int | IO[str] | None = None,
+        stderr: int | IO[str] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start a program in a node's namespace; the lab stops it at its end, if it still runs then.
 
-        `options` are `subprocess.Popen`'s. Text mode, no stdin, and a process group of its own: a Ctrl-C at the
-        terminal reaches the lab alone, which then stops its programs in order.
+        Text mode, no stdin, and a process group of its own: a Ctrl-C at the terminal reaches the lab alone, which
+        then stops its programs in order.
         """
         with uninterrupted():
             with netns.inside(self.namespace(node)):
-                options = {"stdin": subprocess.DEVNULL, "text": True, "process_group": 0, **options}
-                program: subprocess.Popen[str] = subprocess.Popen(argv, **options)
+                program = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True, process_group=0
+                )
             self._programs.append(program)
         return program
 
-    def run(self, node: str, argv: Sequence[str], *, limit_s: float) -> "subprocess.CompletedProcess[str]":
+    def run(self, node: str, argv: Sequence[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:
         """Run a program in a node's namespace to its end, and return its status and its output.
 
         :raises HopwireError: it takes longer than `limit_s` seconds.
@@ -132,19 +142,22 @@ class Lab:
             _end(program)
 
 
-def _end(program: "subprocess.Popen[str]") -> None:
-    """Terminate a program that still runs, and kill it if it does not heed that; close its pipes."""
+def _end(program: subprocess.Popen[str]) -> None:
+    """Terminate a program that still runs, with what it started, kill it if it does not heed, close its pipes."""
     if program.poll() is None:
-        program.terminate()
-    try:
-        program.communicate(timeout=_STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        program.kill()
-        program.communicate()
+        os.killpg(program.pid, signal.SIGTERM)
+        try:
+            program.wait(timeout=_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
+    for pipe in (program.stdout, program.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _memory_directory() -> Path:
     """Return a folder in memory for the routers' run directories: a frame ring on a disk would be written there."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
     in_memory = {fields[1] for fields in mounts if fields[2] == "tmpfs" and "rw" in fields[3].split(",")}
-    return next((Path(folder) for folder in ("/run", "/dev/shm") if folder in in_memory), Path(tempfile.gettempdir()))
+    return next((Path(folder) for folder in _MEMORY_FOLDERS if folder in in_memory), Path(tempfile.gettempdir()))

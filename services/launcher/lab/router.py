@@ -1,5 +1,8 @@
 """`hopwire up` in a router of a lab: start it, wait until it is ready, stop it."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +13,7 @@ from typing import Final
 from services.common.endpoints import RUN_DIR_MODE
 from services.common.errors import HopwireError
 
-_READY_WORD: Final = "ready"
+_READY_LINE: Final = re.compile(r"^.*\bready\b.*\n", re.MULTILINE)
 _READY_LIMIT_S: Final = 30.0
 _STOP_LIMIT_S: Final = 10.0
 _POLL_S: Final = 0.01
@@ -19,14 +22,14 @@ _SHOWN_LINES: Final = 20
 
 
 class RouterProcess:
-    """One `hopwire up`. Its output goes to `up.out` and `up.err` in the run directory."""
+    """One `hopwire up`. Its output goes to files beside its run directory, named as that with `.out` and `.err`."""
 
     def __init__(self, router: str, namespace: str, run_directory: Path) -> None:
         """Start it for a router's namespace."""
         self._router = router
-        run_directory.mkdir(mode=RUN_DIR_MODE)
-        self._output = run_directory / "up.out"
-        self._errors = run_directory / "up.err"
+        run_directory.mkdir(mode=RUN_DIR_MODE, exist_ok=True)
+        self._output = run_directory.with_suffix(".out")
+        self._errors = run_directory.with_suffix(".err")
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 up_command(namespace, run_directory),
@@ -59,8 +62,7 @@ class RouterProcess:
             raise HopwireError(self._with_errors(f"ended with status {status}"))
 
     def _is_ready(self) -> bool:
-        *lines, _unfinished = self._output.read_text(encoding="utf-8", errors="replace").split("\n")
-        return any(_READY_WORD in line.split() for line in lines)
+        return _READY_LINE.search(self._output.read_text(encoding="utf-8", errors="replace")) is not None
 
     def _with_errors(self, what: str) -> str:
         errors = self._errors.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -82,9 +84,9 @@ def stop_all(routers: Mapping[str, RouterProcess]) -> dict[str, int]:
     return {name: _wait(router.process, deadline) for name, router in routers.items()}
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline: float) -> int:
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
     try:
         return process.wait(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its services too, which it did not stop
         return process.wait()

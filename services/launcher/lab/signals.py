@@ -9,7 +9,7 @@ from typing import Final
 _EXIT_STATUS_BASE: Final = 128  # a shell's status for a program that a signal ended
 
 
-class Stopped(BaseException):  # noqa: N818 - like KeyboardInterrupt it is no error
+class Stopped(BaseException):
     """A stop signal came."""
 
     def __init__(self, number: int) -> None:

@@ -139,7 +139,7 @@ def _link_problems(link: Link, names: list[str]) -> Iterator[str]:
     if left.address.network != right.address.network:
         yield f"{left.address} and {right.address} share a link, but no subnet"
     if not MINIMUM_MTU <= link.mtu <= MAX_BYTES:
-        yield f"an MTU of {link.mtu} bytes between {left.node} and {right.node}: {MINIMUM_MTU} to {MAX_BYTES} are possible"
+        yield f"MTU {link.mtu} between {left.node} and {right.node} is not from {MINIMUM_MTU} to {MAX_BYTES}"
 
 
 def _repeated(values: list[str]) -> list[str]:

@@ -1,0 +1,96 @@
+"""Memory order for kernels that share memory with another process or with Linux.
+
+Acquire and release are free on x86 and needed on ARM; the full fence between a store and a load is needed on both.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from services.common.kernels import kernel
+
+
+def _element_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, Any]:
+    array_type = signature.args[0]
+    array = context.make_array(array_type)(context, builder, arguments[0])
+    pointer = cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]], wraparound=False)
+    return pointer, array_type.dtype.bitwidth // 8
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_acquire(_typing: Any, array: Any, index: Any) -> Any:
+    """Load array[index]; what the writer stored before its release is seen after this."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, size = _element_pointer(context, builder, signature, arguments)
+        return builder.load_atomic(pointer, "acquire", size)
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_release(_typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store array[index] = value; all earlier stores are seen before it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, size = _element_pointer(context, builder, signature, arguments)
+        builder.store_atomic(arguments[2], pointer, "release", size)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exchange(_typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store array[index] = value and return what stood there, in one sequentially consistent step."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, _ = _element_pointer(context, builder, signature, arguments)
+        return builder.atomic_rmw("xchg", pointer, arguments[2], "seq_cst")
+
+    return array.dtype(array, types.intp, array.dtype), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def full_fence(_typing: Any) -> Any:
+    """Order all stores before it and all loads behind it."""
+
+    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_typing: Any, array: Any, index: Any) -> Any:
+    """Bring the cache line of array[index] near, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, _ = _element_pointer(context, builder, signature, arguments)
+        byte_pointer = ir.IntType(8).as_pointer()
+        word = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word]),
+            "llvm.prefetch.p0i8",
+        )
+        builder.call(function, [builder.bitcast(pointer, byte_pointer), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@kernel("int64", "int64[::1]", "int64")
+def read_position(words: Any, index: int) -> int:
+    """Return words[index] with acquire order."""
+    return load_acquire(words, index)  # type: ignore[no-any-return]
+
+
+@kernel("void", "int64[::1]", "int64", "int64")
+def write_position(words: Any, index: int, value: int) -> None:
+    """Store words[index] = value with release order."""
+    store_release(words, index, value)

@@ -1,0 +1,89 @@
+"""Compiled code: how a kernel is declared, and where its machine code is kept.
+
+A kernel is a function over flat arrays that Numba compiles for the signature it declares, when its module is
+imported for the first time; afterwards it is loaded from the cache in milliseconds. `python -m
+services.common.kernels` compiles all of them ahead, as an installation or an image build does.
+"""
+
+import hashlib
+import importlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numba
+from numba.core import sigutils
+
+_SERVICES: Final = Path(__file__).resolve().parents[1]
+_FOLDERS: Final = ("common", "ingress", "forwarder")
+_MARK: Final = "services.common.kernels import"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _sources() -> list[Path]:
+    """Return the files that hold kernels: those that import this module."""
+    files = (path for folder in _FOLDERS for path in sorted((_SERVICES / folder).glob("*.py")))
+    return [path for path in files if _MARK in path.read_text() and path != Path(__file__).resolve()]
+
+
+def _fingerprint() -> str:
+    """Return a digest of all that the machine code depends on.
+
+    Numba's own cache looks only at the file of the outermost function; a kernel that calls one of another file
+    would go on running that one's old code.
+    """
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    for path in _sources():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_ROOT: Final = Path(os.environ.get("HOPWIRE_KERNEL_CACHE") or _SERVICES.parent / ".kernels")
+CACHE: Final = _ROOT / _fingerprint()
+numba.config.CACHE_DIR = str(CACHE)
+
+
+def record(fields: type[NamedTuple], *types: str) -> Any:
+    """Return the Numba type of a named tuple, whose fields have the given types (Numba's notation)."""
+    return numba.types.BaseTuple.from_types([_type(name) for name in types], fields)
+
+
+def _type(name: Any) -> Any:
+    return sigutils.normalize_signature(f"void({name})")[0][0] if isinstance(name, str) else name
+
+
+def kernel(returns: Any, *arguments: Any) -> Callable[[Function], Function]:
+    """Compile a function at import, without the GIL, cached on disk.
+
+    :param returns: the result's type, in Numba's notation, as each of `arguments`; or what `record` returned.
+    """
+    signature = _type(returns)(*[_type(argument) for argument in arguments])
+    decorate: Callable[[Function], Function] = numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+    return decorate
+
+
+def inlined(function: Function) -> Function:
+    """Compile a small function as part of the kernels that call it."""
+    compiled: Function = numba.njit(inline="never", nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def compile_all() -> float:
+    """Import every module with kernels; return the seconds it took. Caches of older sources are removed."""
+    started = time.monotonic()
+    for path in _sources():
+        importlib.import_module(".".join(("services", path.parent.name, path.stem)))
+    for old in _ROOT.iterdir():
+        if old != CACHE:
+            shutil.rmtree(old, ignore_errors=True)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    seconds = importlib.import_module("services.common.kernels").compile_all()
+    print(f"kernels ready in {seconds:.1f} s")  # noqa: T201 - the product of this command

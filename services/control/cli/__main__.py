@@ -1,0 +1,5 @@
+"""`python -m services.control.cli`."""
+
+from services.control.cli.main import main
+
+main()

@@ -1,0 +1,245 @@
+"""The objects and verbs of the command line, as tables: the parser, the help and the completion all read these.
+
+The order of words is that of iproute2 6.1 (do_cmd, do_iproute, do_ipaddr, do_iplink, do_ipneigh, rtnl_rtntype_a2n),
+since the first match decides what an abbreviation means. Words of `ip` that are not offered stand here too:
+`ip route c` is `change`, and must not become something else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from services.control.cli.values import (
+    ADDRESS,
+    DESTINATION,
+    DEVICE,
+    INTERFACE_ADDRESS,
+    LINK_MTU,
+    MAC,
+    METRIC,
+    PROTOCOL,
+    ROUTE_MTU,
+    TABLE,
+    WEIGHT,
+    Value,
+)
+from services.control.cli.words import Keyword, Word
+
+HELP: Final = "help"
+VERSION: Final = "version"
+NEXTHOP: Final = "nexthop"
+
+
+class Operand(NamedTuple):
+    """What stands in a line without a keyword."""
+
+    key: str
+    value: Value
+    leads: tuple[str, ...] = ()
+    """Words that may stand before it and add nothing."""
+    typed: bool = False
+    """Whether a route type may stand before it."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """The words of one verb."""
+
+    method: str
+    usage: str
+    words: tuple[Word, ...] = ()
+    operand: Operand | None = None
+    hop_words: tuple[Word, ...] = ()
+    """The words behind each `nexthop`; empty where there is none."""
+    required: tuple[str, ...] = ()
+    """Params without which the line is not complete, in the order in which they are asked for."""
+    at_least_one: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    """Words of `ip` that are not offered, and would else pass for the operand."""
+
+
+_DEV: Final = (Word("dev", "dev", DEVICE), Word("oif", "dev", DEVICE))
+_VIA: Final = Word("via", "via", ADDRESS)
+_ROUTE_WORDS: Final = (
+    Word("src", "src", ADDRESS),
+    _VIA,
+    Word("metric", "metric", METRIC, abbreviable=True),
+    Word("priority", "metric", METRIC, abbreviable=True),
+    Word("preference", "metric", METRIC),
+    Word("mtu", "mtu", ROUTE_MTU),
+    Word("onlink", "onlink"),
+    Word("protocol", "proto", PROTOCOL, abbreviable=True),
+    *_DEV,
+)
+_HOP_WORDS: Final = (_VIA, *_DEV, Word("weight", "weight", WEIGHT))
+_ROUTE_USAGE: Final = (
+    "[unicast|blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev NAME] [metric N] [mtu BYTES] [src ADDRESS] "
+    "[proto NAME|N] [onlink] [nexthop [via ADDRESS] [dev NAME] [weight N]]..."
+)
+
+
+def _route_change(name: str) -> Verb:
+    return Verb(
+        method=f"route.{name}",
+        usage=f"route {name} {_ROUTE_USAGE}",
+        words=_ROUTE_WORDS,
+        operand=Operand("dst", DESTINATION, leads=("to",), typed=True),
+        hop_words=_HOP_WORDS,
+        required=("dst",),
+    )
+
+
+def _address_change(name: str) -> Verb:
+    return Verb(
+        method=f"addr.{name}",
+        usage=f"addr {name} ADDRESS/LENGTH dev NAME",
+        words=(Word("dev", "dev", DEVICE),),
+        operand=Operand("address", INTERFACE_ADDRESS, leads=("local",)),
+        required=("address", "dev"),
+    )
+
+
+def _device_show(name: str) -> Verb:
+    return Verb(
+        method=f"{name}.show",
+        usage=f"{name} show [[dev] NAME]",
+        words=(Word("dev", "dev", DEVICE),),
+        operand=Operand("dev", DEVICE),
+        filters=("up", "dynamic", "permanent", "primary", "secondary"),
+    )
+
+
+_SHOW: Final = (Keyword("show", "show"), Keyword("lst", "show"), Keyword("list", "show"))
+
+OBJECTS: Final = (
+    Keyword("address", "addr"),
+    Keyword("route", "route"),
+    Keyword("neighbor", "neigh"),
+    Keyword("neighbour", "neigh"),
+    Keyword("link", "link"),
+    Keyword("counters", "counters"),
+    Keyword("status", "status"),
+    Keyword("version", "version"),
+    Keyword("help", HELP),
+)
+
+VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
+    "route": (
+        *_SHOW,
+        Keyword("add", "add"),
+        Keyword("change", None),
+        Keyword("chg", None, abbreviable=False),
+        Keyword("replace", "replace"),
+        Keyword("prepend", None),
+        Keyword("append", None),
+        Keyword("test", None),
+        Keyword("delete", "del"),
+        Keyword("get", "get"),
+        Keyword("flush", None),
+        Keyword("save", None),
+        Keyword("restore", None),
+        Keyword("showdump", None),
+        Keyword("help", HELP),
+    ),
+    "addr": (
+        Keyword("add", "add"),
+        Keyword("change", None),
+        Keyword("chg", None, abbreviable=False),
+        Keyword("replace", None),
+        Keyword("delete", "del"),
+        *_SHOW,
+        Keyword("flush", None),
+        Keyword("save", None),
+        Keyword("showdump", None),
+        Keyword("restore", None),
+        Keyword("help", HELP),
+    ),
+    "link": (
+        Keyword("add", None),
+        Keyword("set", "set"),
+        Keyword("change", "set"),
+        Keyword("replace", None),
+        Keyword("delete", None),
+        *_SHOW,
+        Keyword("xstats", None),
+        Keyword("afstats", None),
+        Keyword("property", None),
+        Keyword("help", HELP),
+    ),
+    "neigh": (
+        Keyword("add", None),
+        Keyword("change", None),
+        Keyword("chg", None, abbreviable=False),
+        Keyword("replace", None),
+        Keyword("delete", None),
+        Keyword("get", None),
+        *_SHOW,
+        Keyword("flush", None),
+        Keyword("help", HELP),
+    ),
+}
+
+VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
+    "route": {
+        "show": Verb(
+            method="route.show",
+            usage="route show [PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] [table main|local|all]",
+            words=(
+                Word("table", "table", TABLE, abbreviable=True),
+                Word("protocol", "proto", PROTOCOL, abbreviable=True),
+                *_DEV,
+                _VIA,
+            ),
+            operand=Operand("dst", DESTINATION, leads=("to", "exact")),
+        ),
+        "add": _route_change("add"),
+        "replace": _route_change("replace"),
+        "del": _route_change("del"),
+        "get": Verb(
+            method="route.get",
+            usage="route get ADDRESS",
+            operand=Operand("dst", ADDRESS, leads=("to",)),
+            required=("dst",),
+        ),
+    },
+    "addr": {"add": _address_change("add"), "del": _address_change("del"), "show": _device_show("addr")},
+    "link": {
+        "set": Verb(
+            method="link.set",
+            usage="link set [dev] NAME [up|down] [mtu BYTES] [address MAC]",
+            words=(
+                Word("up", "up"),
+                Word("down", "up", flag=False),
+                Word("mtu", "mtu", LINK_MTU),
+                Word("address", "address", MAC, abbreviable=True),
+                Word("dev", "dev", DEVICE),
+            ),
+            operand=Operand("dev", DEVICE),
+            required=("dev",),
+            at_least_one=("up", "mtu", "address"),
+        ),
+        "show": _device_show("link"),
+    },
+    "neigh": {"show": Verb(method="neigh.show", usage="neigh show [dev NAME]", words=(Word("dev", "dev", DEVICE),))},
+}
+
+SINGLE: Final[Mapping[str, Verb]] = {
+    "counters": Verb(method="counters", usage="counters"),
+    "status": Verb(method="status", usage="status"),
+    "version": Verb(method=VERSION, usage="version"),
+}
+
+ROUTE_TYPES: Final = (
+    Keyword("local", None, abbreviable=False),
+    Keyword("nat", None, abbreviable=False),
+    Keyword("broadcast", None),
+    Keyword("brd", None, abbreviable=False),
+    Keyword("anycast", None),
+    Keyword("multicast", None),
+    Keyword("prohibit", "prohibit"),
+    Keyword("unreachable", "unreachable"),
+    Keyword("blackhole", "blackhole"),
+    Keyword("xresolve", None),
+    Keyword("unicast", "unicast"),
+    Keyword("throw", None, abbreviable=False),
+)

@@ -1,0 +1,72 @@
+"""`python -m services.ingress --interface eth0`: settings from flags or environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import zmq
+
+from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
+from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+
+DEFAULT_RING_MIB = 64
+
+
+def main(
+    interface: Annotated[
+        str,
+        typer.Option(
+            envvar="HOPWIRE_INTERFACE",
+            help="The interface: its name (eth0), its address, or its subnet (10.0.10.0/24).",
+        ),
+    ],
+    run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
+        DEFAULT_RUN_DIR
+    ),
+    transport: Annotated[
+        str,
+        typer.Option(
+            envvar="HOPWIRE_TRANSPORT",
+            help="shared-memory, or inline: frames inside messages, for an ingress that shares no memory with the "
+            "forwarder.",
+        ),
+    ] = "shared-memory",
+    ring_mib: Annotated[
+        int,
+        typer.Option(min=1, max=4096, envvar="HOPWIRE_RING_MIB", help="Kernel memory for the receive ring, in MiB."),
+    ] = DEFAULT_RING_MIB,
+    log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
+) -> None:
+    """Receive one interface's frames and hand them to the forwarder."""
+    raise typer.Exit(run_to_exit("hopwire ingress", lambda: _run(interface, run_dir, transport, ring_mib, log_level)))
+
+
+def _run(interface: str, run_dir: Path, transport: str, ring_mib: int, log_level: str) -> None:
+    # Imported here: `--help` answers without loading the compiled kernels.
+    from services.common.errors import HopwireError  # noqa: PLC0415
+    from services.common.interfaces import find_interface  # noqa: PLC0415
+    from services.ingress.service import Ingress  # noqa: PLC0415
+
+    if transport not in ("shared-memory", "inline"):
+        raise HopwireError(f"transport {transport!r} is unknown; choose shared-memory or inline")
+    log = set_up_logging("ingress", log_level)
+    stop = StopFlag()
+    found = find_interface(interface)
+    with zmq.Context() as context:
+        ingress = Ingress(
+            context,
+            prepare_run_dir(run_dir),
+            found,
+            "inline" if transport == "inline" else "shared-memory",
+            ring_mib,
+        )
+        log.info("receiving", interface=found.name, transport=transport)
+        try:
+            ingress.run(stop)
+        finally:
+            ingress.close()
+    log.info("stopped", interface=found.name)
+
+
+if __name__ == "__main__":
+    typer.run(main)

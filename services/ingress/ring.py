@@ -1,0 +1,205 @@
+"""The walk over a TPACKET_V2 receive ring (linux/if_packet.h, Documentation/networking/packet_mmap.rst).
+
+Pure: it reads the ring's memory and a frame ring's arrays, and neither knows sockets nor clocks.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.atomics import load_acquire, store_release
+from services.common.counters import Counter
+from services.common.frame_ring import FULL, LENGTH, PACKET_TYPE, POSITION, STALE_NS, TIMESTAMP_NS, publish, reserve
+from services.common.kernels import inlined, kernel, record
+from services.common.wire import ethernet, virtio_net
+
+# struct tpacket2_hdr, byte offsets
+_STATUS: Final = 0
+_LENGTH: Final = 4
+_SNAPPED_LENGTH: Final = 8
+_MAC_OFFSET: Final = 12
+_SECONDS: Final = 16
+_NANOSECONDS: Final = 20
+_VLAN_TCI: Final = 24
+# struct sockaddr_ll behind it, at TPACKET_ALIGN(sizeof(struct tpacket2_hdr)) = 32: sll_pkttype
+_PACKET_TYPE: Final = 32 + 10
+
+_STATUS_KERNEL: Final = 0
+_STATUS_USER: Final = 1
+_STATUS_VLAN_VALID: Final = 1 << 4
+_VLAN_ID_MASK: Final = 0x0FFF  # of the TCI, IEEE 802.1Q clause 9.6; id 0 is a priority tag: still this interface's
+
+_VIRTIO: Final = virtio_net.HEADER_BYTES
+_ETHERNET: Final = ethernet.HEADER_BYTES
+_ETHERTYPE: Final = ethernet.ETHERTYPE
+_ARP: Final = ethernet.ETHERTYPE_ARP
+
+ARP_FRAMES: Final = 64
+"""ARP frames that one walk sorts out; it ends early at more."""
+ARP_BYTES: Final = 64
+"""Bytes kept of each: the Ethernet header, 28 bytes of ARP, and some of the padding."""
+
+_RX_FRAMES: Final = int(Counter.RX_FRAMES)
+_RX_BYTES: Final = int(Counter.RX_BYTES)
+_HANDED: Final = int(Counter.HANDED)
+_DROP_SNAPPED: Final = int(Counter.DROP_SNAPPED)
+_DROP_RUNT: Final = int(Counter.DROP_RUNT)
+_DROP_VLAN: Final = int(Counter.DROP_VLAN)
+_DROP_FULL: Final = int(Counter.DROP_FORWARDER_FULL)
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Geometry(NamedTuple):
+    """The layout of a receive ring: bytes of a block, bytes of a slot, slots in a block, slots in all."""
+
+    block_bytes: int
+    slot_bytes: int
+    slots_per_block: int
+    slots: int
+
+
+class Walk(NamedTuple):
+    """What one walk did."""
+
+    slot: int
+    """The slot to go on with."""
+    taken: int
+    """Frames taken out of the receive ring."""
+    arp: int
+    """ARP frames sorted out, to be found in the buffer for them."""
+    must_wake: bool
+    """The forwarder sleeps: ring its bell."""
+    blocked: bool
+    """The frame ring is full; the rest stays in the receive ring."""
+
+
+_GEOMETRY: Final = record(Geometry, "int64", "int64", "int64", "int64")
+_WALK: Final = record(Walk, "int64", "int64", "int64", "boolean", "boolean")
+
+
+@inlined
+def slot_start(geometry: Any, slot: int) -> int:
+    """Return where in the ring's memory a slot begins."""
+    return int(
+        slot // geometry.slots_per_block * geometry.block_bytes + slot % geometry.slots_per_block * geometry.slot_bytes
+    )
+
+
+@inlined
+def _word32(memory: Any, start: int) -> int:
+    return int(
+        np.int64(memory[start])
+        | np.int64(memory[start + 1]) << 8
+        | np.int64(memory[start + 2]) << 16
+        | np.int64(memory[start + 3]) << 24
+    )
+
+
+@inlined
+def _word16(memory: Any, start: int) -> int:
+    return int(np.int64(memory[start]) | np.int64(memory[start + 1]) << 8)
+
+
+@inlined
+def _link_drop(memory: Any, start: int, status: int) -> int:
+    """Return the reason to drop the frame of a slot, or -1."""
+    length = _word32(memory, start + _LENGTH)
+    if _word32(memory, start + _SNAPPED_LENGTH) < length:
+        return _DROP_SNAPPED
+    if length < _ETHERNET:
+        return _DROP_RUNT
+    if status & _STATUS_VLAN_VALID and _word16(memory, start + _VLAN_TCI) & _VLAN_ID_MASK:
+        return _DROP_VLAN
+    return -1
+
+
+@kernel(
+    _WALK,
+    "uint8[::1]",
+    "uint32[::1]",
+    _GEOMETRY,
+    "int64",
+    "int64",
+    "int64",
+    "int64[::1]",
+    "int64[:, ::1]",
+    "uint8[::1]",
+    "int64[::1]",
+    "uint8[:, ::1]",
+    "int64[:, ::1]",
+    "int64[::1]",
+)
+def walk(
+    memory: Bytes,
+    statuses: npt.NDArray[np.uint32],
+    geometry: Geometry,
+    slot: int,
+    budget: int,
+    now_ns: int,
+    words: npt.NDArray[np.int64],
+    descriptors: npt.NDArray[np.int64],
+    area: Bytes,
+    ends: npt.NDArray[np.int64],
+    arp: Bytes,
+    arp_fields: npt.NDArray[np.int64],
+    counters: npt.NDArray[np.int64],
+) -> Walk:
+    """Move up to `budget` frames from the receive ring to the frame ring, and ARP frames to `arp`.
+
+    :param memory: the receive ring; `statuses` is the same memory as 32-bit words.
+    :param now_ns: Unix time; a frame that finds the frame ring full is dropped when it is older than 100 ms, and
+        waits where it is otherwise, so that a burst is held by both rings.
+    :param words: with `descriptors` and `area` the frame ring, and `ends` the producer's two private positions: its
+        head, and the first position behind its last frame.
+    :param arp: (ARP_FRAMES, 10 + ARP_BYTES); `arp_fields` takes each one's length and packet type.
+    :param counters: the interface's row.
+    """
+    taken = 0
+    arp_count = 0
+    blocked = False
+    head = ends[0]
+    while taken < budget and arp_count < arp.shape[0]:
+        start = slot_start(geometry, slot)
+        status = int(load_acquire(statuses, (start + _STATUS) // 4))
+        if not status & _STATUS_USER:
+            break
+        length = _word32(memory, start + _LENGTH)
+        mac = start + _word16(memory, start + _MAC_OFFSET)
+        drop = _link_drop(memory, start, status)
+        if drop >= 0:
+            counters[drop] += 1
+        elif memory[mac + _ETHERTYPE] == _ARP >> 8 and memory[mac + _ETHERTYPE + 1] == _ARP & 0xFF:
+            kept = min(length, arp.shape[1] - _VIRTIO)
+            arp[arp_count, : _VIRTIO + kept] = memory[mac - _VIRTIO : mac + kept]
+            arp_fields[arp_count, 0] = kept
+            arp_fields[arp_count, 1] = memory[start + _PACKET_TYPE]
+            arp_count += 1
+        else:
+            seen_ns = _word32(memory, start + _SECONDS) * 1_000_000_000 + _word32(memory, start + _NANOSECONDS)
+            position = reserve(words, descriptors, area.shape[0], head, ends[1], _VIRTIO + length)
+            if position == FULL:
+                if now_ns - seen_ns < STALE_NS:
+                    blocked = True
+                    break
+                counters[_DROP_FULL] += 1
+            else:
+                place = position % area.shape[0]
+                area[place : place + _VIRTIO + length] = memory[mac - _VIRTIO : mac + length]
+                entry = head % descriptors.shape[0]
+                descriptors[entry, POSITION] = position
+                descriptors[entry, LENGTH] = length
+                descriptors[entry, PACKET_TYPE] = memory[start + _PACKET_TYPE]
+                descriptors[entry, TIMESTAMP_NS] = seen_ns
+                head += 1
+                ends[1] = position + _VIRTIO + length
+        counters[_RX_BYTES] += length
+        store_release(statuses, (start + _STATUS) // 4, np.uint32(_STATUS_KERNEL))
+        taken += 1
+        slot = slot + 1 if slot + 1 < geometry.slots else 0
+    counters[_RX_FRAMES] += taken
+    counters[_HANDED] += head - ends[0]
+    must_wake = head != ends[0] and publish(words, head)
+    ends[0] = head
+    return Walk(slot, taken, arp_count, must_wake, blocked)

@@ -1,0 +1,153 @@
+"""The shell of ingress: one interface's receive ring in, the forwarder and arp out."""
+
+import select
+import socket
+import time
+from typing import Any, Final, Literal
+
+import numpy as np
+import zmq
+
+from services.common.bus import connected, hold_instance, try_send
+from services.common.coalesce import PAUSE_S, Coalescer
+from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.errors import HopwireError
+from services.common.interfaces import InterfaceInfo
+from services.common.messages import Frame, encode_frames
+from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.common.wire import virtio_net
+from services.ingress.handover import Handover, InlineHandover, SharedMemoryHandover
+from services.ingress.packet_socket import PacketSocket
+from services.ingress.ring import ARP_BYTES, ARP_FRAMES, Walk, walk
+
+BUDGET: Final = 256
+"""Frames of one walk."""
+HOUSEKEEPING_S: Final = 0.25
+_VIRTIO: Final = virtio_net.HEADER_BYTES
+
+Transport = Literal["shared-memory", "inline"]
+
+
+class Ingress:
+    """One interface's receiving side."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoints: Endpoints,
+        interface: InterfaceInfo,
+        transport: Transport,
+        ring_mib: int,
+    ) -> None:
+        """Open everything; frames wait in the receive ring until `run`."""
+        instance = f"ingress-{interface.name}"
+        self._lock = hold_instance(endpoints, instance)
+        self._interface = interface
+        self.counters = CounterBlock(endpoints.counters(instance))
+        row = self.counters.row(interface.index) * self.counters.row_values + 1
+        self._row = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
+        self._handover: Handover
+        if transport == "inline":
+            self._handover = InlineHandover(context, endpoints, interface.index, self.counters)
+        else:
+            self._handover = SharedMemoryHandover(context, endpoints, interface.name, interface.index, self.counters)
+        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._reporter = Reporter(context, endpoints, "ingress", instance, self.counters)
+        self._socket = PacketSocket(interface.index, interface.name, ring_mib)
+        self._slot = 0
+        self._ends = np.zeros(2, np.int64)
+        self._arp_bytes = np.zeros((ARP_FRAMES, _VIRTIO + ARP_BYTES), np.uint8)
+        self._arp_fields = np.zeros((ARP_FRAMES, 2), np.int64)
+
+    def run(self, stop: StopFlag) -> None:
+        """Receive until `stop` is set.
+
+        :raises HopwireError: the interface vanished.
+        """
+        poller = select.poll()
+        poller.register(self._socket.fileno(), select.POLLIN | select.POLLERR)
+        coalescer = Coalescer()
+        next_housekeeping = 0.0
+        while not stop.is_set:
+            now = clock()
+            if now >= next_housekeeping:
+                next_housekeeping = now + HOUSEKEEPING_S
+                self._keep_house(now)
+            done = self._walk()
+            pause_s = coalescer.pause_s(done.taken, BUDGET)
+            if pause_s is None and not done.blocked:
+                for _, events in poller.poll(POLL_MS):
+                    if events & select.POLLERR:
+                        self._on_socket_error()
+            elif pause_s or done.blocked:
+                time.sleep(pause_s or PAUSE_S)
+
+    def _walk(self) -> Walk:
+        ring = self._handover.ring
+        head = int(self._ends[0])
+        done: Walk = walk(
+            self._socket.memory,
+            self._socket.statuses,
+            self._socket.geometry,
+            self._slot,
+            BUDGET,
+            time.time_ns(),
+            ring.words,
+            ring.descriptors,
+            ring.area,
+            self._ends,
+            self._arp_bytes,
+            self._arp_fields,
+            self._row,
+        )
+        self._slot = done.slot
+        if done.arp:
+            self._send_arp(done.arp)
+        self._handover.after_walk(int(self._ends[0]) - head, must_wake=done.must_wake)
+        return done
+
+    def _send_arp(self, count: int) -> None:
+        frames = [
+            Frame(
+                self._interface.index,
+                0,
+                0,
+                int(packet_type),
+                generated=False,
+                data=self._arp_bytes[number, : _VIRTIO + length].tobytes(),
+            )
+            for number, (length, packet_type) in enumerate(self._arp_fields[:count].tolist())
+        ]
+        sent = try_send(self._arp, encode_frames("arp", frames))
+        self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, count, self._interface.index)
+
+    def _keep_house(self, now: float) -> None:
+        overruns = self._socket.take_overruns()
+        if overruns:
+            self.counters.add(Counter.RX_FRAMES, overruns, self._interface.index)
+            self.counters.add(Counter.DROP_RX_OVERRUN, overruns, self._interface.index)
+        self._check_interface()
+        self._reporter.report_when_due(now, ready=True, interfaces=[self._interface.index])
+
+    def _check_interface(self) -> None:
+        try:
+            index = socket.if_nametoindex(self._interface.name)
+        except OSError:
+            index = 0
+        if index != self._interface.index:
+            raise HopwireError(f"interface {self._interface.name} vanished; start again when it is back")
+
+    def _on_socket_error(self) -> None:
+        # ENETDOWN: the interface went down. The kernel takes the socket up again with the interface.
+        self._socket.take_error()
+        self._check_interface()
+        time.sleep(0.01)
+
+    def close(self) -> None:
+        """Let go of the interface and take the ring away."""
+        self._socket.close()
+        self._handover.close()
+        self._reporter.close()
+        self._arp.close()
+        self._lock.close()
