@@ -13,7 +13,7 @@ from services.arp.announcer import Announcer
 from services.arp.deadlines import Deadlines, Key
 from services.arp.links import Link, LinkChange, Links
 from services.arp.reception import PAYLOAD_START, read_message
-from services.arp.states import TRANSITIONS, USABLE, Do, Event, State
+from services.arp.states import TRANSITIONS, Do, Event, State
 from services.arp.table import Entry, NeighbourTable
 from services.arp.waiting import WaitingFrames
 from services.common.counters import Counter

@@ -21,10 +21,6 @@ class State(Enum):
     PERMANENT = "PERMANENT"  # configured; ARP changes nothing
 
 
-USABLE: Final = frozenset({State.REACHABLE, State.STALE, State.DELAY, State.PROBE, State.PERMANENT})
-"""States with a MAC that frames may be sent to."""
-
-
 class Event(Enum):
     """What happens to a neighbour."""
 

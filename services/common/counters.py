@@ -127,6 +127,7 @@ class Counter(IntEnum):
 
 
 COLUMNS: Final = len(Counter)
+BY_COLUMN: Final = tuple(Counter)
 DROPS: Final = tuple(counter for counter in Counter if counter.kind is Kind.DROPPED)
 
 _VALUE_BYTES: Final = 8

@@ -31,7 +31,7 @@ RTPROT_UNSPEC: Final = 0
 RTPROT_BOOT: Final = 3
 
 RTPROT_HOPWIRE: Final = 200
-"""The protocol number of the routes that hopwire's users install; 192 to 255 are nobody's in rt_protos."""
+"""The protocol number of the routes that come through hopwire; linux/rtnetlink.h gives out none above 192."""
 
 
 class RouteType(IntEnum):
@@ -51,7 +51,8 @@ class RouteType(IntEnum):
     XRESOLVE = 11
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Link:
     """A network interface."""
 
     index: int

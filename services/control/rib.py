@@ -9,7 +9,7 @@ A change of a route costs the work for that route. Changes of interfaces, and a 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from services.common.messages import Interface, InterfaceAddress, RouteChange, RouterState, pack_routes
@@ -59,9 +59,10 @@ class Rib:
         self.tables = RouteTables()
         self.unsettled = "nothing is mirrored yet"
         self._foreign_rules = 0
-        self._names: dict[int, str] = {}
+        self._former_names: dict[int, str] = {}
         self._touched: set[int] = set()
         self._all_touched = False
+        self._interfaces_touched = False
         self._interfaces: dict[int, Interface] = {}
         self._routes: dict[int, NumberedPath] = {}
         self._paths = PathTable()
@@ -70,15 +71,17 @@ class Rib:
 
     def adopt(self, dump: KernelDump) -> None:
         """Take a dump for the truth in place of all that was mirrored."""
-        self.links = {}
-        for link in dump.links:
-            self._store_link(link)
+        before = self.links
+        self.links = {link.index: link for link in dump.links}
+        for index, link in before.items():
+            if index not in self.links:
+                self._remember_name(link)
         self.addresses = {}
         for address in dump.addresses:
             self._store_address(address)
         self.tables = dump.tables
         self._foreign_rules = dump.foreign_rules
-        self._all_touched = True
+        self._all_touched = self._interfaces_touched = True
         self.unsettled = ""
 
     def apply(self, event: KernelEvent) -> None:
@@ -122,15 +125,20 @@ class Rib:
 
     def _apply_link(self, link: Link) -> None:
         before = self.links.get(link.index)
-        self._store_link(link)
+        self.links[link.index] = link
+        self._interfaces_touched = True
         if (before is None or before.fate != link.fate) and self._is_used(link.index):
             self._all_touched = True
             self.unsettled = f"{link.name} changed"
 
     def _remove_link(self, index: int) -> None:
         link = self.links.pop(index, None)
+        if link is None:
+            return
         self.addresses.pop(index, None)
-        if link is not None and self._is_used(index):
+        self._remember_name(link)
+        self._interfaces_touched = True
+        if self._is_used(index):
             self._all_touched = True
             self.unsettled = f"{link.name} is gone"
 
@@ -138,12 +146,11 @@ class Rib:
         """Tell whether a route leads through this interface."""
         return any(hop.interface == index for info in self.tables.infos for hop in info.next_hops)
 
-    def _store_link(self, link: Link) -> None:
-        self.links[link.index] = link
-        self._names.pop(link.index, None)
-        self._names[link.index] = link.name
-        while len(self._names) > max(MAX_REMEMBERED_NAMES, len(self.links)):
-            del self._names[next(iter(self._names))]
+    def _remember_name(self, link: Link) -> None:
+        self._former_names.pop(link.index, None)
+        self._former_names[link.index] = link.name
+        if len(self._former_names) > MAX_REMEMBERED_NAMES:
+            del self._former_names[next(iter(self._former_names))]
 
     def _store_address(self, address: LinkAddress) -> None:
         """Put an address among those of its interface, primary ones first, each kind in the kernel's order."""
@@ -155,11 +162,13 @@ class Rib:
         else:
             others.append(address)
         others.sort(key=lambda one: one.flags & IFA_F_SECONDARY)
+        self._interfaces_touched = True
 
     def _remove_address(self, address: LinkAddress) -> None:
         others = self.addresses.get(address.interface, [])
         identity = (address.address, address.prefix_length)
         self.addresses[address.interface] = [one for one in others if (one.address, one.prefix_length) != identity]
+        self._interfaces_touched = True
         self.unsettled = "an address was removed"  # with the last one go routes that no message tells of
 
     # --- What is published --------------------------------------------------------------------------------------------
@@ -195,7 +204,8 @@ class Rib:
 
     def interface_name(self, index: int) -> str:
         """Return the name that an interface has or had; `if7` for one that was never seen, as ip(8) writes it."""
-        return self._names.get(index, f"if{index}")
+        link = self.links.get(index)
+        return link.name if link else self._former_names.get(index, f"if{index}")
 
     def routes_by_kind(self) -> Counter[str]:
         """Return how many destinations are published with each kind of path."""
@@ -217,6 +227,9 @@ class Rib:
         return texts
 
     def _interface_changes(self) -> tuple[list[Interface], list[int]]:
+        if not self._interfaces_touched:
+            return [], []
+        self._interfaces_touched = False
         current = {index: self._interface(link) for index, link in self.links.items() if link.is_routed}
         changed = [interface for index, interface in current.items() if self._interfaces.get(index) != interface]
         gone = [index for index in self._interfaces if index not in current]
@@ -241,7 +254,7 @@ class Rib:
             for shared in self.tables.infos.values():
                 shared.verdict = None
         changes = []
-        for key in list(self._keys_to_compare()):
+        for key in self._keys_to_compare():
             content = self._best(key)
             before = self._routes.get(key)
             if before is None and content is None:
@@ -260,10 +273,10 @@ class Rib:
         self._all_touched = False
         return changes
 
-    def _keys_to_compare(self) -> Iterable[int]:
+    def _keys_to_compare(self) -> set[int]:
         if not self._all_touched:
             return self._touched
-        return {key for table in (self._routes, *self.tables.tables.values()) for key in table}
+        return set(self._routes).union(*self.tables.tables.values())
 
     def _best(self, key: int) -> PathContent | None:
         """Return what to do with a destination, or None where it has no route of its own that can be used."""

@@ -31,14 +31,17 @@ def copied_options(options: bytes) -> bytes:
 
 
 def fragment(datagram: bytes, mtu: int) -> list[bytes]:
-    """Cut a datagram into fragments of at most `mtu` bytes (68 or more). One that is a fragment can be cut again."""
+    """Cut a datagram into fragments of at most `mtu` bytes. One that is a fragment can be cut again."""
     header = ipv4.parse(datagram)
+    mtu = max(mtu, ipv4.MINIMUM_MTU)
     options = datagram[ipv4.HEADER_BYTES : header.header_length]
     payload = datagram[header.header_length : header.total_length]
     fragments = []
     start = 0
     while start < len(payload):
-        room = (mtu - ipv4.HEADER_BYTES - len(options)) // 8 * 8
+        room = mtu - ipv4.HEADER_BYTES - len(options)
+        if len(payload) - start > room:
+            room = room // 8 * 8  # offsets count units of 8 bytes
         part = payload[start : start + room]
         last = start + len(part) == len(payload)
         more = header.more_fragments or not last

@@ -5,6 +5,7 @@ from typing import Final
 
 from services.common.counters import Counter
 from services.common.wire import icmp, ipv4
+from services.common.wire.checksum import internet_checksum
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def build_echo_reply(datagram: bytes) -> bytes | None:
     """Return the reply to an echo request (RFC 1812 section 4.3.3.6), or None when its checksum is wrong."""
     header = ipv4.parse(datagram)
     message = datagram[header.header_length : header.total_length]
-    if icmp.internet_checksum(message) != 0:
+    if internet_checksum(message) != 0:
         return None
     reply = icmp.build(icmp.ECHO_REPLY, 0, int.from_bytes(message[icmp.REST : icmp.HEADER_BYTES], "big"), message[8:])
     # RFC 1122 section 3.2.2.6: from the address it was sent to, with the same TOS.

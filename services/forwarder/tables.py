@@ -353,13 +353,20 @@ class ForwardingTables:
         """Return the next hop's MAC, or None while it is not known."""
         return None if resolution.row == ABSENT else self._rewrites[resolution.row, :6].tobytes()
 
-    def rewrite_of(self, resolution: Resolution) -> bytes | None:
-        """Return the 12 bytes of MAC addresses for a frame to the next hop, or None while they are not known."""
-        return None if resolution.row == ABSENT else self._rewrites[resolution.row].tobytes()
+    def rewrite_for(self, slot: int, next_hop: int) -> bytes | None:
+        """Return the 12 bytes of MAC addresses for a frame to a next hop, or None while they are not known."""
+        row = self._neighbours.get(slot << 32 | next_hop)
+        return None if row == ABSENT else self._rewrites[row].tobytes()
 
     def matched_prefix(self, destination: int) -> tuple[int, int] | None:
         """Return the prefix (address, length) that decides about a destination."""
         return self._fib.matched_prefix(destination)
+
+    def next_hops(self, path: int) -> list[tuple[int, int]]:
+        """Return the interface index and gateway at each place of a path's table."""
+        ways = int(self._path_ways[path])
+        slots, gateways = self._way_slot[path, :ways].tolist(), self._way_gateway[path, :ways].tolist()
+        return [(self.index_of_slot[slot], gateway) for slot, gateway in zip(slots, gateways, strict=True)]
 
     def interface_of_slot(self, slot: int) -> Interface | None:
         """Return the interface of a slot."""

@@ -20,10 +20,10 @@ class Request:
 
 
 def usage_lines(object_name: str | None = None) -> list[str]:
-    """Return the usage line of every verb, or of those of one object."""
+    """Return the usage lines of all verbs, or of those of one object."""
     verbs = [verb for name, group in VERBS.items() if object_name in (None, name) for verb in group.values()]
     verbs += [verb for name, verb in SINGLE.items() if object_name in (None, name)]
-    return [verb.usage for verb in verbs]
+    return list(dict.fromkeys(verb.usage for verb in verbs))
 
 
 def usage_of(method: str) -> str:
@@ -109,7 +109,7 @@ def _parse_operand(verb: Verb, cursor: Cursor, token: str, params: dict[str, Any
 
 def _route_type(cursor: Cursor, token: str) -> str | None:
     keyword = choose(ROUTE_TYPES, token)
-    if keyword is not None and keyword.meaning is None:
+    if keyword is not None and keyword.name == token and keyword.meaning is None:
         types = one_of(offered(ROUTE_TYPES))
         raise cursor.error(token, f"routes of type {quoted(keyword.name)} are not offered; use {types}")
     return keyword.meaning if keyword is not None else None

@@ -73,15 +73,15 @@ _ROUTE_WORDS: Final = (
 )
 _HOP_WORDS: Final = (_VIA, *_DEV, Word("weight", "weight", WEIGHT))
 _ROUTE_USAGE: Final = (
-    "[unicast|blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev NAME] [metric N] [mtu BYTES] [src ADDRESS] "
-    "[proto NAME|N] [onlink] [nexthop [via ADDRESS] [dev NAME] [weight N]]..."
+    "route {add|replace|del} [unicast|blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev NAME] [metric N] "
+    "[mtu BYTES] [src ADDRESS] [proto NAME|N] [onlink] [nexthop [via ADDRESS] [dev NAME] [weight N]]..."
 )
 
 
 def _route_change(name: str) -> Verb:
     return Verb(
         method=f"route.{name}",
-        usage=f"route {name} {_ROUTE_USAGE}",
+        usage=_ROUTE_USAGE,
         words=_ROUTE_WORDS,
         operand=Operand("dst", DESTINATION, leads=("to",), typed=True),
         hop_words=_HOP_WORDS,
@@ -92,7 +92,7 @@ def _route_change(name: str) -> Verb:
 def _address_change(name: str) -> Verb:
     return Verb(
         method=f"addr.{name}",
-        usage=f"addr {name} ADDRESS/LENGTH dev NAME",
+        usage="addr {add|del} ADDRESS/LENGTH dev NAME",
         words=(Word("dev", "dev", DEVICE),),
         operand=Operand("address", INTERFACE_ADDRESS, leads=("local",)),
         required=("address", "dev"),

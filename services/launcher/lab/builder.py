@@ -26,6 +26,9 @@ _PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _LINK_UP_LIMIT_S: Final = 10.0
 _POLL_S: Final = 0.005
 _LOOPBACK_INDEX: Final = 1
+_FIRST_INDEX: Final = 100
+"""Near ends get their index from here, far ends one from 2 on. A pair with twice the same index, as two empty
+namespaces would give it, waits up to a second to come up: linkwatch_urgent_event in net/core/link_watch.c."""
 _ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 
 
@@ -131,12 +134,13 @@ def _set_parameter(name: str, value: int) -> None:
 
 def _make_links(topology: Topology, names: Mapping[str, str]) -> None:
     """Make each veth pair with both ends in their namespaces at once: no name is ever taken outside."""
-    for link in topology.links:
+    for index, link in enumerate(topology.links, start=_FIRST_INDEX):
         near, far = link.ends
         with IPRoute(netns=names[near.node], flags=0) as kernel:
             kernel.link(
                 "add",
                 kind="veth",
+                index=index,
                 ifname=topology.interface(near).name,
                 mtu=link.mtu,
                 peer={"ifname": topology.interface(far).name, "mtu": link.mtu, "net_ns_fd": names[far.node]},

@@ -38,9 +38,13 @@ def test_second_signal_does_not_break_into_the_taking_down() -> None:
         signal_myself(signal.SIGTERM)
         done.append("taken down")
 
-    with pytest.raises(Stopped), stop_signals(), ExitStack() as stack:
-        stack.callback(take_down)
-        signal_myself(signal.SIGINT)
+    def work() -> None:
+        with ExitStack() as stack:
+            stack.callback(take_down)
+            signal_myself(signal.SIGINT)
+
+    with pytest.raises(Stopped), stop_signals():
+        work()
     assert done == ["taken down"]
 
 

@@ -1,0 +1,38 @@
+"""`python -m services.arp`: settings from flags or environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import zmq
+
+from services.arp.service import ArpService
+from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
+from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+
+
+def main(
+    run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
+        DEFAULT_RUN_DIR
+    ),
+    log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Find out next hops' MACs, answer for the router's own addresses, and send the frames that waited."""
+    raise typer.Exit(run_to_exit("hopwire arp", lambda: _run(run_dir, log_level)))
+
+
+def _run(run_dir: Path, log_level: str) -> None:
+    log = set_up_logging("arp", log_level)
+    stop = StopFlag()
+    with zmq.Context() as context:
+        service = ArpService(context, prepare_run_dir(run_dir), log)
+        log.info("started", run_dir=str(run_dir))
+        try:
+            service.run(stop)
+        finally:
+            service.close()
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,168 @@
+"""The shell of arp: ZeroMQ, packet sockets, the clock and the counters around the resolver."""
+
+import math
+import random
+from typing import Any, Final
+
+import structlog
+import zmq
+
+from services.arp.effects import Effects
+from services.arp.resolver import Resolver
+from services.arp.transmit import Transmitter
+from services.common.bus import (
+    RpcRefusedError,
+    RpcServer,
+    StatePublisher,
+    StateSubscriber,
+    bound,
+    connected,
+    hold_instance,
+    receive,
+    try_send,
+)
+from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.messages import (
+    FrameBatch,
+    MessageError,
+    NeighbourState,
+    NeighboursUsed,
+    RouterState,
+    RpcError,
+    decode,
+    decode_frames,
+)
+from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+
+INSTANCE: Final = "arp"
+FRAMES_PER_TURN: Final = 1024
+"""After so many frames timers, state and questions get their turn."""
+
+
+class ArpService:
+    """The process: one turn of its loop takes what came, does what is due, and tells the others."""
+
+    def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger) -> None:
+        """Take the instance's lock and open all sockets.
+
+        :raises HopwireError: an instance runs already, a capability is missing, or the run directory is unusable.
+        """
+        self._lock = hold_instance(endpoints, INSTANCE)
+        self._transmitter = Transmitter(log)
+        self._counters = CounterBlock(endpoints.counters(INSTANCE))
+        self._write_off_waiting()
+        self._resolver = Resolver(random.random)
+        self._frames = bound(context, zmq.PULL, endpoints.arp_frames)
+        self._forwarder = connected(context, zmq.PUSH, endpoints.forwarder_frames)
+        self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
+        self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)
+        self._rpc = RpcServer(context, endpoints.arp_rpc, self._answer)
+        self._reporter = Reporter(context, endpoints, "arp", INSTANCE, self._counters)
+        self._effects = Effects(
+            self._counters,
+            self._transmitter.send,
+            lambda parts: try_send(self._forwarder, parts),
+            lambda state: self._state.publish(state, clock()),
+            log,
+        )
+        self._poller = zmq.Poller()
+        for socket in (self._control.snapshots, self._state.snapshots, self._rpc.socket):
+            self._poller.register(socket, zmq.POLLIN)
+
+    def run(self, stop: StopFlag) -> None:
+        """Work until `stop` is set."""
+        while not stop.is_set:
+            until_deadline_ms = (self._resolver.next_deadline() - clock()) * 1000
+            self._poller.poll(max(0, math.ceil(min(until_deadline_ms, POLL_MS))))
+            self._turn()
+        self._effects.perform(self._resolver.on_stop())
+        self._effects.flush()
+
+    def close(self) -> None:
+        """Close everything, and let go of the instance's name."""
+        for part in (self._transmitter, self._frames, self._forwarder, self._control, self._state, self._rpc):
+            part.close()
+        self._reporter.close()
+        self._counters.close()
+        self._lock.close()
+
+    def _turn(self) -> None:
+        now = clock()
+        self._follow_control(now)
+        if self._is_told_interfaces:
+            self._take_frames(now)
+        self._effects.perform(self._resolver.on_time(now))
+        self._effects.flush()
+        malformed = self._state.answer_requests() + self._rpc.serve()
+        if malformed:
+            self._counters.add(Counter.BAD_MESSAGES, malformed)
+        self._state.beat(now)
+        tracker = self._control.tracker
+        self._reporter.report_when_due(
+            now,
+            ready=tracker.synchronised,
+            interfaces=self._transmitter.interfaces,
+            generation=max(0, tracker.sequence),
+        )
+
+    @property
+    def _is_told_interfaces(self) -> bool:
+        """Whether control's state came once. Frames stay in their queue until it has."""
+        return self._control.tracker.sequence >= 0
+
+    def _follow_control(self, now: float) -> None:
+        for state in self._control.receive(now):
+            if isinstance(state, RouterState):
+                actions = self._resolver.on_router_state(state, now)
+                self._transmitter.serve(self._resolver.interfaces_up())
+                self._effects.perform(actions)
+            else:
+                self._counters.add(Counter.BAD_MESSAGES)
+        self._transmitter.serve(self._resolver.interfaces_up())
+        if self._control.malformed:
+            self._counters.add(Counter.BAD_MESSAGES, self._control.malformed)
+            self._control.malformed = 0
+        # What nobody takes out of its queue now must not wake the loop.
+        self._poller.register(self._control.changes, zmq.POLLIN if self._control.tracker.synchronised else 0)
+        self._poller.register(self._frames, zmq.POLLIN if self._is_told_interfaces else 0)
+
+    def _take_frames(self, now: float) -> None:
+        taken = 0
+        while taken < FRAMES_PER_TURN and (parts := receive(self._frames)) is not None:
+            try:
+                taken += self._take(parts, now)
+            except MessageError:
+                self._counters.add(Counter.BAD_MESSAGES)
+                taken += 1
+
+    def _take(self, parts: list[bytes], now: float) -> int:
+        """Work off one message, and return how many frames' worth of work it was.
+
+        :raises MessageError: it is malformed, or of a kind that is not meant for arp.
+        """
+        message = decode(parts[0])
+        if isinstance(message, NeighboursUsed) and len(parts) == 1:
+            self._effects.perform(self._resolver.on_used(message.neighbours, now))
+            return max(1, len(message.neighbours))
+        if not isinstance(message, FrameBatch) or message.purpose not in ("arp", "unresolved"):
+            raise MessageError("not for arp")
+        resolve = self._resolver.on_arp_frame if message.purpose == "arp" else self._resolver.on_unresolved
+        for frame in decode_frames(message, parts[1:]):
+            self._effects.perform(resolve(frame, now))
+        return message.count
+
+    def _full_state(self) -> NeighbourState:
+        return NeighbourState(full=True, neighbours=self._resolver.usable())
+
+    def _answer(self, method: str, _params: dict[str, Any]) -> Any:
+        if method == "neigh.show":
+            return self._resolver.show(clock())
+        raise RpcRefusedError(RpcError(code="unknown-method", message=f"arp has no method {method!r}; try neigh.show"))
+
+    def _write_off_waiting(self) -> None:
+        """Count the frames as dropped that waited in a predecessor that was killed."""
+        for interface, counts in self._counters.snapshot().items():
+            if waiting := counts.get(Counter.WAITING.name):
+                self._counters.set(Counter.WAITING, 0, interface)
+                self._counters.add(Counter.DROP_RESTARTED, waiting, interface)

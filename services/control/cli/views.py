@@ -1,0 +1,164 @@
+"""What people see of a result: the columns that `ip` shows, as tables. Pure.
+
+Results have the keys of `ip -j`; see `services.control` for each method.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from services.control.cli.counter_view import counters
+from services.control.cli.tables import Column, Section, table
+
+Result = Mapping[str, Any]
+
+_DESTINATION: Final = Column("DESTINATION", "dst")
+_TYPE: Final = Column("TYPE", "type", optional=True)
+_DEV: Final = Column("DEV", "dev")
+_SOURCE: Final = Column("SRC", "prefsrc", optional=True)
+_MTU: Final = Column("MTU", "mtu", right=True)
+_INDEX: Final = Column("INDEX", "ifindex", right=True)
+_NAME: Final = Column("NAME", "ifname")
+_STATE: Final = Column("STATE", "operstate")
+_MAC: Final = Column("MAC", "address")
+
+_ROUTE_COLUMNS: Final = (
+    _DESTINATION,
+    _TYPE,
+    Column("VIA", "gateway"),
+    _DEV,
+    Column("WEIGHT", "weight", right=True, optional=True),
+    Column("PROTO", "protocol"),
+    Column("SCOPE", "scope"),
+    _SOURCE,
+    Column("METRIC", "metric", right=True, optional=True),
+    Column("MTU", "mtu", right=True, optional=True),
+    Column("FLAGS", "flags", optional=True),
+)
+_ROUTE_GET_COLUMNS: Final = (
+    _DESTINATION,
+    _TYPE,
+    Column("PREFIX", "prefix"),
+    Column("VIA", "gateway"),
+    _DEV,
+    _SOURCE,
+    Column("LLADDR", "lladdr"),
+    Column("NEIGHBOUR", "neighbour"),
+    _MTU,
+)
+_ADDRESS_COLUMNS: Final = (_INDEX, _NAME, _STATE, _MTU, _MAC, Column("ADDRESS", "local"), Column("SCOPE", "scope"))
+_LINK_COLUMNS: Final = (_INDEX, _NAME, _STATE, _MTU, _MAC, Column("FLAGS", "flags"))
+_NEIGHBOUR_COLUMNS: Final = (
+    Column("ADDRESS", "dst"),
+    _DEV,
+    Column("LLADDR", "lladdr"),
+    Column("STATE", "state"),
+    Column("AGE", "age", right=True),
+    Column("WAITING", "waiting_frames", right=True),
+)
+_SERVICE_COLUMNS: Final = (
+    Column("SERVICE", "service"),
+    Column("INSTANCE", "instance"),
+    Column("PID", "pid", right=True),
+    Column("AGE", "age", right=True),
+    Column("STATE", "state"),
+)
+_INTERFACE_COLUMNS: Final = (
+    Column("INDEX", "index", right=True),
+    Column("INTERFACE", "name"),
+    Column("STATE", "state"),
+    Column("FORWARDS", "forwards"),
+    _MTU,
+    Column("MAC", "mac"),
+    Column("ADDRESSES", "addresses", optional=True),
+)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s"
+
+
+def _words(values: Iterable[str]) -> str | None:
+    return ",".join(values) or None
+
+
+def _continued(first: Result, following: Iterable[Result], columns: Iterable[Column]) -> Iterator[dict[str, Any]]:
+    """Yield rows where `following` shares the cells of `first`, which are shown once."""
+    blank = {column.key: "" for column in columns if first.get(column.key) is not None}
+    lead: Mapping[str, Any] = first
+    for row in following:
+        yield {**lead, **row}
+        lead = blank
+
+
+def _route_rows(route: Result) -> Iterator[dict[str, Any]]:
+    mtu = next((metric["mtu"] for metric in route.get("metrics", []) if "mtu" in metric), None)
+    row = {**route, "mtu": mtu, "flags": _words(route.get("flags", []))}
+    hops = [
+        {**hop, "flags": _words([*route.get("flags", []), *hop.get("flags", [])])} for hop in route.get("nexthops", [])
+    ]
+    return _continued(row, hops, _ROUTE_COLUMNS) if hops else iter([row])
+
+
+def _routes(result: Iterable[Result]) -> list[Section]:
+    return [table(_ROUTE_COLUMNS, (row for route in result for row in _route_rows(route)))]
+
+
+def _address_rows(link: Result) -> Iterator[dict[str, Any]]:
+    addresses = [
+        {"local": f"{address['local']}/{address['prefixlen']}", "scope": address.get("scope")}
+        for address in link.get("addr_info", [])
+    ]
+    return _continued(link, addresses or [{}], _ADDRESS_COLUMNS)
+
+
+def _addresses(result: Iterable[Result]) -> list[Section]:
+    return [table(_ADDRESS_COLUMNS, (row for link in result for row in _address_rows(link)))]
+
+
+def _links(result: Iterable[Result]) -> list[Section]:
+    return [table(_LINK_COLUMNS, ({**link, "flags": _words(link.get("flags", []))} for link in result))]
+
+
+def _neighbours(result: Iterable[Result]) -> list[Section]:
+    rows = (
+        {**neighbour, "state": _words(neighbour["state"]), "age": _seconds(neighbour["age_s"])} for neighbour in result
+    )
+    return [table(_NEIGHBOUR_COLUMNS, rows)]
+
+
+def _status(result: Result) -> list[Section]:
+    ready = "ready" if result["ready"] else "not ready"
+    lines = [f"hopwire {result['version']}: {ready}, state generation {result['generation']}"]
+    lines += [f"waits for: {text}" for text in result["waiting_for"]]
+    lines += [f"warning: {text}" for text in result["warnings"]]
+    services = (
+        {
+            **service,
+            "age": _seconds(service["age_s"]),
+            "state": "down" if not service["up"] else "ready" if service["ready"] else "not ready",
+        }
+        for service in result["services"]
+    )
+    interfaces = (
+        {
+            **interface,
+            "state": "up" if interface["up"] else "down",
+            "forwards": "yes" if interface["forwarding"] else "no",
+            "addresses": _words(interface["addresses"]),
+        }
+        for interface in result["interfaces"]
+    )
+    return ["\n".join(lines), table(_SERVICE_COLUMNS, services), table(_INTERFACE_COLUMNS, interfaces)]
+
+
+VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
+    "route.show": _routes,
+    "route.get": lambda result: [table(_ROUTE_GET_COLUMNS, [result])],
+    "addr.show": _addresses,
+    "link.show": _links,
+    "neigh.show": _neighbours,
+    "counters": counters,
+    "status": _status,
+    "version": lambda result: [f"control-cli (hopwire) {result['version']}"],
+}
+"""By method; those that are not here have no result to show."""

@@ -1,0 +1,213 @@
+"""The rtnetlink sockets (rtnetlink(7), netlink(7)): announcements as they come, and dumps of all that there is."""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from services.common.errors import HopwireError
+from services.control.kernel_types import KernelEvent, RouteChanged, Unsettled
+from services.control.netlink_messages import (
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    MessageParser,
+    address_from,
+    error_number,
+    is_foreign_rule,
+    link_from,
+    route_event,
+)
+from services.control.rib import KernelDump
+from services.control.route_table import TABLES, RouteTables
+
+RECEIVE_BUFFER_BYTES: Final = 64 * 2**20
+"""Room for some 50,000 announcements; the kernel uses it only while they wait."""
+DATAGRAM_BYTES: Final = 65_536  # netlink_dump of Linux fills 32 KiB at most
+MAX_DATAGRAMS: Final = 1024
+"""Announcements taken at one go, so that a flood of them does not keep the service from its other work."""
+_DUMP_TIMEOUT_S: Final = 5.0
+
+# linux/netlink.h and asm-generic/socket.h, which the socket module does not have
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_GET_STRICT_CHK: Final = 12
+_SO_RCVBUFFORCE: Final = 33
+
+# linux/rtnetlink.h
+_RTNLGRP_LINK: Final = 1
+_RTNLGRP_IPV4_IFADDR: Final = 5
+_RTNLGRP_IPV4_ROUTE: Final = 7
+_RTNLGRP_IPV4_RULE: Final = 8
+_RTNLGRP_NEXTHOP: Final = 32
+_GROUPS: Final = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV4_RULE, _RTNLGRP_NEXTHOP)
+
+_LINK_REQUEST = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_ADDRESS_REQUEST = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
+_TABLE_REQUEST = struct.Struct("=8BI")  # rtmsg and fib_rule_hdr: family, lengths, tos, table, …, flags
+
+
+class DumpError(Exception):
+    """A dump that has to be made again.
+
+    :ivar number: the kernel's errno, or 0.
+    """
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class KernelNetlink:
+    """Both sockets, in the network namespace of the thread that makes them.
+
+    The socket of announcements is open before the first dump, so that no change falls between the two. Poll it by
+    `fileno`.
+    """
+
+    def __init__(self, receive_buffer_bytes: int = RECEIVE_BUFFER_BYTES) -> None:
+        """Open the sockets.
+
+        :raises HopwireError: the kernel lacks a group of announcements (nexthop objects came with Linux 5.3).
+        """
+        self._parser = MessageParser()
+        self._sequence = 0
+        self._announcements = _netlink_socket()
+        self._requests = _netlink_socket()
+        try:
+            _set_receive_buffer(self._announcements, receive_buffer_bytes)
+            for group in _GROUPS:
+                self._announcements.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            self._announcements.setblocking(False)
+            self._requests.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            self._requests.settimeout(_DUMP_TIMEOUT_S)
+        except OSError as error:
+            self.close()
+            raise HopwireError(f"rtnetlink: {error.strerror}; hopwire needs Linux 5.3 or later") from error
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there are announcements."""
+        return self._announcements.fileno()
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._announcements.close()
+        self._requests.close()
+
+    # --- Announcements ------------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[KernelEvent]:
+        """Return the announcements that wait, `MAX_DATAGRAMS` of them at most; an overrun is one of them."""
+        for _ in range(MAX_DATAGRAMS):
+            data = self._next_announcement()
+            if data is None:
+                return
+            if not data:
+                yield Unsettled("announcements of the kernel were lost")
+            else:
+                yield from self._parser.events(data)
+
+    def discard_events(self) -> None:
+        """Throw away all announcements that wait: what they say is in a dump that begins now."""
+        while self._next_announcement() is not None:
+            pass
+
+    def _next_announcement(self) -> bytes | None:
+        """Return a datagram of the kernel, an empty one in place of those that are lost, or None."""
+        while True:
+            try:
+                data, _, flags, (port, _) = self._announcements.recvmsg(DATAGRAM_BYTES)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                return b""
+            if port == 0:  # from the kernel: any process may send here
+                return b"" if flags & socket.MSG_TRUNC else data
+
+    # --- Dumps --------------------------------------------------------------------------------------------------------
+
+    def dump(self) -> KernelDump:
+        """Return all links, addresses, rules and routes.
+
+        The links come first: their dump waits for the kernel's RTNL lock (rtnl_dumpit of Linux), and so for the end
+        of any operation that has announced itself already but not yet carried out what it does to the routes.
+
+        :raises DumpError: something changed under it, or the kernel did not answer: to be made again.
+        """
+        links = [link_from(message) for message in self._dump(RTM_GETLINK, _LINK_REQUEST.pack(0, 0, 0, 0, 0))]
+        addresses = self._dump(RTM_GETADDR, _ADDRESS_REQUEST.pack(socket.AF_INET, 0, 0, 0, 0))
+        header = _TABLE_REQUEST.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        return KernelDump(
+            links=[link for link in links if link is not None],
+            addresses=[address_from(message) for message in addresses],
+            foreign_rules=self._count_foreign_rules(header),
+            tables=self._dump_routes(header),
+        )
+
+    def _count_foreign_rules(self, header: bytes) -> int:
+        try:
+            return sum(is_foreign_rule(message) for message in self._dump(RTM_GETRULE, header))
+        except DumpError as error:
+            if error.number in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):  # a kernel without policy routing
+                return 0
+            raise
+
+    def _dump_routes(self, header: bytes) -> RouteTables:
+        tables = RouteTables()
+        for message in self._dump(RTM_GETROUTE, header):
+            change = route_event(message)
+            if isinstance(change, RouteChanged) and change.table in TABLES:
+                tables.append(change)
+        return tables
+
+    def _dump(self, kind: int, request: bytes) -> Iterator[Any]:
+        """Yield the messages that answer a dump request."""
+        self._sequence += 1
+        flags = NLM_F_REQUEST | NLM_F_DUMP
+        interrupted = False
+        try:
+            self._requests.send(HEADER.pack(HEADER.size + len(request), kind, flags, self._sequence, 0) + request)
+            while True:
+                data = self._requests.recv(DATAGRAM_BYTES)
+                for message in self._parser.messages(data):
+                    header = message["header"]
+                    if header["sequence_number"] != self._sequence:
+                        continue  # the rest of a dump that was given up
+                    interrupted = interrupted or bool(header["flags"] & NLM_F_DUMP_INTR)
+                    if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
+                        _check_end(error_number(message, data), interrupted=interrupted)
+                        return
+                    yield message
+        except OSError as error:
+            raise DumpError(f"no dump from the kernel: {error.strerror or error}", error.errno or 0) from error
+
+
+def _check_end(number: int, *, interrupted: bool) -> None:
+    if number:
+        raise DumpError(f"the kernel refused a dump: {os.strerror(number)}", number)
+    if interrupted:
+        raise DumpError("the tables changed during a dump")
+
+
+def _netlink_socket() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    made.bind((0, 0))
+    return made
+
+
+def _set_receive_buffer(announcements: socket.socket, size: int) -> None:
+    try:
+        announcements.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except PermissionError:  # without CAP_NET_ADMIN: up to net.core.rmem_max
+        announcements.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

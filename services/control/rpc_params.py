@@ -1,0 +1,191 @@
+"""The parameters of the RPC methods, checked once: text in, typed values out."""
+
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from services.common.bus import RpcRefusedError
+from services.common.messages import RpcError
+from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS
+
+ANYWHERE: Final = IPv4Network("0.0.0.0/0")
+_MAX_U32: Final = 0xFFFF_FFFF
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not {what}")  # noqa: TRY004 - pydantic turns only this into its own error
+    return value
+
+
+def _prefix(value: Any) -> IPv4Network:
+    text = _text(value, "a prefix such as 10.0.0.0/8")
+    if text == "default":
+        return ANYWHERE
+    try:
+        interface = IPv4Interface(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a prefix such as 10.0.0.0/8, an IPv4 address, or default") from error
+    if interface.ip != interface.network.network_address:
+        raise ValueError(f"{text!r} has host bits set; the prefix is {interface.network}")
+    return interface.network
+
+
+def _address(value: Any) -> IPv4Address:
+    text = _text(value, "an IPv4 address")
+    try:
+        return IPv4Address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv4 address") from error
+
+
+def _interface_address(value: Any) -> IPv4Interface:
+    text = _text(value, "an address such as 10.0.0.1/24")
+    try:
+        return IPv4Interface(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an address such as 10.0.0.1/24") from error
+
+
+def _mac(value: Any) -> bytes:
+    text = _text(value, "a MAC address such as 02:00:00:00:00:01")
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is not a MAC address such as 02:00:00:00:00:01")
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _protocol(value: int | str) -> int:
+    number = PROTOCOL_NUMBERS.get(value, -1) if isinstance(value, str) else value
+    if not 0 <= number <= 255:
+        names = ", ".join(PROTOCOLS.values())
+        raise ValueError(f"{value!r} is not a routing protocol: a number of 0 to 255, or one of {names}")
+    return number
+
+
+Prefix = Annotated[IPv4Network, BeforeValidator(_prefix)]
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_interface_address)]
+MacAddress = Annotated[bytes, BeforeValidator(_mac)]
+Protocol = Annotated[int | str, AfterValidator(_protocol)]
+Device = Annotated[str, Field(min_length=1, max_length=15)]
+Unsigned = Annotated[int, Field(ge=0, le=_MAX_U32)]
+
+
+class Params(BaseModel):
+    """What the parameters of all methods have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NextHopSpec(Params):
+    """One way of a multipath route."""
+
+    via: Address | None = None
+    dev: Device | None = None
+    weight: Annotated[int, Field(ge=1, le=256)] = 1  # rtnh_hops of linux/rtnetlink.h is a byte that holds weight - 1
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> "NextHopSpec":
+        if self.via is None and self.dev is None:
+            raise ValueError("a next hop needs via or dev")
+        return self
+
+
+class RouteSpec(Params):
+    """A route as a user writes it."""
+
+    dst: Prefix
+    type: Literal["unicast", "blackhole", "unreachable", "prohibit"] | None = None
+    via: Address | None = None
+    dev: Device | None = None
+    metric: Unsigned | None = None
+    mtu: Unsigned | None = None
+    src: Address | None = None
+    onlink: bool = False
+    proto: Protocol | None = None
+    nexthops: list[NextHopSpec] = []
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "RouteSpec":
+        has_way = self.via is not None or self.dev is not None
+        if self.nexthops and has_way:
+            raise ValueError("give either via and dev, or nexthops")
+        if self.type not in (None, "unicast") and (has_way or self.nexthops):
+            raise ValueError(f"a route of type {self.type} has no via, dev or nexthops")
+        return self
+
+
+class RouteFilter(Params):
+    """Which routes to show."""
+
+    dst: Prefix | None = None
+    dev: Device | None = None
+    via: Address | None = None
+    proto: Protocol | None = None
+    table: Literal["main", "local", "all"] = "main"
+
+
+class DestinationParams(Params):
+    """An address to look up."""
+
+    dst: Address
+
+
+class AddressParams(Params):
+    """An address of an interface."""
+
+    address: InterfaceAddress
+    dev: Device
+
+
+class DeviceFilter(Params):
+    """Which interface to show; all without one."""
+
+    dev: Device | None = None
+
+
+class LinkParams(Params):
+    """What to change of an interface."""
+
+    dev: Device
+    up: bool | None = None
+    mtu: Annotated[int, Field(ge=0, le=0x7FFF_FFFF)] | None = None
+    address: MacAddress | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "LinkParams":
+        if self.up is None and self.mtu is None and self.address is None:
+            raise ValueError("give up, mtu or address")
+        return self
+
+
+class NoParams(Params):
+    """None at all."""
+
+
+ParamsT = TypeVar("ParamsT", bound=Params)
+
+
+def checked(model: type[ParamsT], params: dict[str, Any]) -> ParamsT:
+    """Return the parameters of a request.
+
+    :raises RpcRefusedError: with code `usage`: which parameter is wrong, and what is allowed.
+    """
+    try:
+        return model.model_validate(params)
+    except ValidationError as error:
+        raise RpcRefusedError(RpcError(code="usage", message=_explained(model, error))) from error
+
+
+def _explained(model: type[Params], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int) or part < 64)
+    if first["type"] == "extra_forbidden":
+        return f"{place}: no such parameter; there are: {', '.join(model.model_fields) or 'none'}"
+    if first["type"] == "missing":
+        return f"{place}: missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

@@ -1,0 +1,40 @@
+"""`python -m services.forwarder`: settings from flags or environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import zmq
+
+from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
+from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+
+
+def main(
+    run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
+        DEFAULT_RUN_DIR
+    ),
+    log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
+) -> None:
+    """Forward IPv4 between the router's interfaces."""
+    raise typer.Exit(run_to_exit("hopwire forwarder", lambda: _run(run_dir, log_level)))
+
+
+def _run(run_dir: Path, log_level: str) -> None:
+    # Imported here: `--help` answers without loading the compiled kernels.
+    from services.forwarder.service import Forwarder  # noqa: PLC0415
+
+    log = set_up_logging("forwarder", log_level)
+    stop = StopFlag()
+    with zmq.Context() as context:
+        forwarder = Forwarder(context, prepare_run_dir(run_dir), log)
+        log.info("forwarding")
+        try:
+            forwarder.run(stop)
+        finally:
+            forwarder.close()
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    typer.run(main)

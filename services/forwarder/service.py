@@ -1,0 +1,349 @@
+"""The shell of the forwarder: rings and messages in, interfaces and arp out."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+import zmq
+
+from services.common.bus import (
+    RpcRefusedError,
+    RpcServer,
+    StateSubscriber,
+    bound,
+    connected,
+    hold_instance,
+    receive,
+    try_send,
+)
+from services.common.coalesce import Coalescer
+from services.common.counters import BY_COLUMN, Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.frame_ring import VIRTIO_BYTES
+from services.common.messages import (
+    Frame,
+    FrameBatch,
+    MessageError,
+    NeighbourState,
+    NeighboursUsed,
+    RouterState,
+    RpcError,
+    decode,
+    decode_frames,
+    encode,
+    encode_frames,
+)
+from services.common.parameters import Parameters
+from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.forwarder.egress import Egress, error_text
+from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
+from services.forwarder.ports import InlineArea, Port, Ports
+from services.forwarder.questions import route_get
+from services.forwarder.slowpath import Actions, SlowFrame, SlowPath
+from services.forwarder.tables import NO_SLOT, ForwardingTables
+
+SLOW_BUDGET: Final = 32
+"""Frames of a batch that the slow path takes; at about 40 µs each they hold the next batch up by 1.3 ms."""
+ARP_BUDGET: Final = 64
+"""Frames of a batch that go to arp."""
+SOCKET_INTERVAL_S: Final = 0.001
+"""Under load, how often the sockets are looked at: a look costs as much as ten frames."""
+HOUSEKEEPING_S: Final = 0.25
+USED_INTERVAL_S: Final = 1.0
+
+
+class Forwarder:
+    """The forwarder of one router."""
+
+    def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger) -> None:
+        """Open all sockets. Nothing is forwarded before control's state has come."""
+        self._lock = hold_instance(endpoints, "forwarder")
+        self._log = log
+        self.counters = CounterBlock(endpoints.counters("forwarder"))
+        self._tables = ForwardingTables()
+        self._batch = make_batch()
+        self._queues = make_queues()
+        self._egress = Egress(self._queues, self.counters)
+        self._parameters = Parameters()
+        self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock())
+        self._ports = Ports(endpoints, self.counters, log)
+        self._inline = InlineArea()
+        self._bell = bound(context, zmq.PULL, endpoints.forwarder_bell)
+        self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
+        self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
+        self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
+        self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
+        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
+        self._poller = zmq.Poller()
+        for socket in (
+            self._bell,
+            self._frames,
+            self._rpc.socket,
+            self._control.changes,
+            self._control.snapshots,
+            self._neighbours.changes,
+            self._neighbours.snapshots,
+        ):
+            self._poller.register(socket, zmq.POLLIN)
+        self._housekeeping_at = 0.0
+        self._used_at = 0.0
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self, stop: StopFlag) -> None:
+        """Forward until `stop` is set."""
+        gc.collect()
+        gc.freeze()  # what lives by now lives on: the collector need not look at it again
+        coalescer = Coalescer()
+        sockets_at = 0.0
+        while not stop.is_set:
+            now = clock()
+            if now >= self._housekeeping_at:
+                self._keep_house(now)
+            if now >= sockets_at:
+                sockets_at = now + SOCKET_INTERVAL_S
+                self._serve_sockets(now)
+            most = 0
+            for port in self._ports.current():
+                most = max(most, self._work_off(port, now))
+            pause_s = coalescer.pause_s(most, BATCH)
+            if pause_s is None:
+                sockets_at = 0.0
+                self._sleep()
+            elif pause_s:
+                time.sleep(pause_s)
+
+    def _sleep(self) -> None:
+        """Wait for a bell or another message; announced to every ring, so that the next frame rings."""
+        ports = self._ports.current()
+        if all(port.ring.go_to_sleep() for port in ports):
+            self._poller.poll(POLL_MS)
+        for port in ports:
+            port.ring.wake()
+
+    def _serve_sockets(self, now: float) -> None:
+        while (parts := receive(self._bell)) is not None:
+            self._on_bell(parts)
+        for state in self._control.receive(now):
+            if isinstance(state, RouterState):
+                self._apply(self._on_router_state, state, now)
+        for neighbours in self._neighbours.receive(now):
+            if isinstance(neighbours, NeighbourState):
+                self._tables.apply_neighbour_state(neighbours)
+        for _ in range(SLOW_BUDGET):
+            if (parts := receive(self._frames)) is None:
+                break
+            self._apply(self._on_frames, parts, now)
+        self._count_malformed(self._rpc.serve())
+
+    def _apply(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Carry out what a message says; a malformed one is counted and dropped."""
+        try:
+            action(*arguments)
+        except MessageError as error:
+            self._count_malformed(1)
+            self._log.warning("malformed message", reason=str(error))
+
+    def _count_malformed(self, count: int) -> None:
+        if count:
+            self.counters.add(Counter.BAD_MESSAGES, count)
+
+    # --- frames ------------------------------------------------------------------------------------------------------
+
+    def _work_off(self, port: Port, now: float) -> int:
+        """Forward one batch of a ring and give its memory back; return the number of frames."""
+        ring = port.ring
+        available = ring.available()
+        if available <= 0:
+            return 0
+        if available > len(ring.descriptors):
+            self._log.warning("ring out of bounds, started again", interface_index=port.interface_index)
+            ring.skip_all()
+            self._count_malformed(1)
+            return 0
+        count = min(available, BATCH)
+        self._forward(
+            port.interface_index, ring.area, port.area_address, ring.descriptors, ring.tail, count, port.row, now
+        )
+        ring.give_back(count)
+        return count
+
+    def _forward(
+        self,
+        in_interface: int,
+        area: npt.NDArray[np.uint8],
+        area_address: int,
+        descriptors: npt.NDArray[np.int64],
+        first: int,
+        count: int,
+        row: npt.NDArray[np.int64],
+        now: float,
+    ) -> None:
+        """Decide about a batch, send what can be sent, then see to the rest."""
+        slot = self._tables.slots.get(in_interface, NO_SLOT)
+        outcome = forward_batch(
+            area,
+            area_address,
+            descriptors,
+            first,
+            count,
+            slot,
+            self._tables.arrays,
+            self._batch,
+            self._queues,
+            row,
+        )
+        for out_slot in self._queues.touched[: outcome.touched].tolist():
+            self._egress.flush(out_slot)
+        row[Counter.BATCHES] += 1
+        if outcome.slow:
+            self._handle_slow(in_interface, area, outcome.slow, now)
+
+    def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
+        batch = self._batch
+        actions = Actions()
+        unresolved = decided = 0
+        for number in batch.slow[:slow].tolist():
+            verdict = BY_COLUMN[batch.verdict[number]]
+            if verdict is Counter.HANDED:
+                unresolved += 1
+                if unresolved > ARP_BUDGET:
+                    self.counters.add(Counter.DROP_ARP_FULL, 1, in_interface)
+                    continue
+            else:
+                decided += 1
+                if decided > SLOW_BUDGET:
+                    self.counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
+                    continue
+            start = int(batch.start[number])
+            frame = SlowFrame(
+                verdict,
+                in_interface,
+                int(batch.packet_type[number]),
+                area[start - VIRTIO_BYTES : start + int(batch.length[number])].tobytes(),
+                int(batch.slot[number]),
+                int(batch.next_hop[number]),
+                int(batch.mtu[number]),
+            )
+            self._slow_path.handle(frame, now, actions)
+        self._carry_out(actions)
+
+    def _carry_out(self, actions: Actions) -> None:
+        for send in actions.send:
+            self._egress.send(send.slot, send.frame, generated=True)
+        if actions.resolve:
+            sent = try_send(self._arp, encode_frames("unresolved", actions.resolve))
+            for frame in actions.resolve:
+                self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
+
+    def _on_frames(self, parts: list[bytes], now: float) -> None:
+        header = decode(parts[0])
+        if not isinstance(header, FrameBatch):
+            raise MessageError("not a batch of frames")
+        if header.purpose == "ip":
+            self._on_inline(header, parts[1:], now)
+        elif header.purpose == "unreachable":
+            self._on_unreachable(decode_frames(header, parts[1:]), now)
+        else:
+            raise MessageError(f"frames for another purpose: {header.purpose}")
+
+    def _on_inline(self, header: FrameBatch, parts: list[bytes], now: float) -> None:
+        inline = self._inline
+        in_interface = inline.load(header, parts)
+        row = counter_row(self.counters, in_interface)
+        first = 0
+        while count := inline.place(first):
+            self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
+            first += count
+
+    def _on_unreachable(self, frames: list[Frame], now: float) -> None:
+        actions = Actions()
+        for frame in frames:
+            self.counters.add(Counter.TAKEN, 1, frame.in_interface)
+            self._slow_path.undeliverable(frame, now, actions)
+        self._carry_out(actions)
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def _on_bell(self, parts: list[bytes]) -> None:
+        """A bell from a ring that nobody reads yet is a new ring."""
+        self._refresh_ports()
+        if len(parts) != 1:
+            self._count_malformed(1)
+
+    def _refresh_ports(self) -> None:
+        for port in self._ports.refresh(time.time_ns()):
+            while self._work_off(port, clock()):
+                pass
+
+    def _on_router_state(self, state: RouterState, now: float) -> None:
+        self._tables.apply_router_state(state)
+        if state.parameters is not None and state.parameters != self._parameters:
+            self._parameters = state.parameters
+            self._slow_path.set_parameters(state.parameters.icmp, now)
+        if state.interfaces or state.interfaces_gone or state.full:
+            self._open_sockets()
+        if state.full:
+            self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
+
+    def _open_sockets(self) -> None:
+        wanted = {slot: index for index, slot in self._tables.slots.items()}
+        for slot, index in self._egress.open_slots().items():
+            if wanted.get(slot) != index:
+                self._egress.close(slot)
+        for slot, index in wanted.items():
+            if slot in self._egress.open_slots():
+                continue
+            name = self._tables.interfaces[index].name
+            try:
+                self._egress.open(slot, index, name)
+            except OSError as error:
+                self._log.warning("cannot send", interface=name, reason=error_text(error))
+
+    def _keep_house(self, now: float) -> None:
+        self._housekeeping_at = now + HOUSEKEEPING_S
+        self._refresh_ports()
+        self._count_malformed(self._control.malformed + self._neighbours.malformed)
+        self._control.malformed = self._neighbours.malformed = 0
+        if now >= self._used_at:
+            self._used_at = now + USED_INTERVAL_S
+            used = self._tables.take_used()
+            if used:
+                try_send(self._arp, [encode(NeighboursUsed(neighbours=used))])
+        self._reporter.report_when_due(
+            now,
+            ready=self._control.tracker.synchronised,
+            interfaces=[port.interface_index for port in self._ports.current()],
+            generation=max(0, self._control.tracker.sequence),
+        )
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, method: str, params: dict[str, Any]) -> Any:
+        if method != "route.get":
+            raise RpcRefusedError(RpcError(code="unknown-method", message=f"the forwarder has no method {method}"))
+        destination = params.get("dst")
+        if not isinstance(destination, int) or not 0 <= destination <= 0xFFFF_FFFF:
+            raise RpcRefusedError(RpcError(code="usage", message="dst must be an IPv4 address as a number"))
+        return route_get(self._tables, destination)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for slot in self._egress.open_slots():
+            self._egress.close(slot)
+        for closable in (
+            self._bell,
+            self._frames,
+            self._rpc,
+            self._control,
+            self._neighbours,
+            self._arp,
+            self._reporter,
+            self._lock,
+        ):
+            closable.close()

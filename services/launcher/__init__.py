@@ -1,0 +1,1 @@
+"""Runs the services as local processes: `hopwire up`, labs, demo, bench, doctor."""

@@ -1,0 +1,74 @@
+"""Asks control until the router is ready, and says so in one line on stdout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from services.common.endpoints import Endpoints
+from services.common.interfaces import InterfaceInfo
+from services.launcher.status import RouterStatus, ask_status
+
+ASK_INTERVAL_S: Final = 0.05
+"""So often control is asked."""
+_ASK_LIMIT_S: Final = 0.2
+_EXPLAIN_INTERVAL_S: Final = 5.0
+"""So often a router that is not ready says in the log what it waits for."""
+_MAIN_TABLE: Final = Path("/proc/thread-self/net/route")
+
+
+class Readiness:
+    """Whether the router has ever been ready."""
+
+    def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, log: Any, now: float) -> None:
+        """Nobody is asked yet; `now` is when the router began to start."""
+        self._context = context
+        self._endpoints = endpoints
+        self._log = log
+        self._began_at = now
+        self._explain_at = now + _EXPLAIN_INTERVAL_S
+        self._waits_for_interface = False
+        self.is_ready = False
+        self.ask_at = now
+        """When to call `ask_when_due` next."""
+
+    def set_interfaces(self, usable: Sequence[InterfaceInfo], now: float) -> None:
+        """Take note of the interfaces to route by; without any, say once that one is waited for."""
+        if self.is_ready or self._waits_for_interface == (not usable):
+            return
+        self._waits_for_interface = not usable
+        if self._waits_for_interface:
+            print("hopwire waits for an Ethernet interface that is up (ip link set NAME up)", flush=True)
+        else:
+            self._began_at = now
+
+    def ask_when_due(self, now: float) -> bool:
+        """Ask control if it is time to; return whether the router is ready, and say so the first time that it is."""
+        if self.is_ready or now < self.ask_at:
+            return self.is_ready
+        self.ask_at = now + ASK_INTERVAL_S
+        if self._waits_for_interface:
+            return False
+        status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S)
+        if status is not None and status.ready:
+            self.is_ready = True
+            print(ready_line(status, _route_count(), now - self._began_at), flush=True)
+        elif now >= self._explain_at:
+            self._explain_at = now + _EXPLAIN_INTERVAL_S
+            self._log.warning("not ready yet", waiting_for=status.waiting_for if status else ["control's answer"])
+        return self.is_ready
+
+
+def ready_line(status: RouterStatus, routes: int, seconds: float) -> str:
+    """Return the line that says that a router is ready."""
+    interfaces = ", ".join(
+        " ".join((interface.name, *(interface.addresses or ["without address"]))) for interface in status.interfaces
+    )
+    return f"hopwire ready: {interfaces} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
+
+
+def _route_count() -> int:
+    """Return the number of routes in the main table of this network namespace."""
+    with _MAIN_TABLE.open("rb") as table:
+        return max(0, sum(1 for _line in table) - 1)  # the first line names the columns

@@ -1,0 +1,51 @@
+"""What ends the launcher's sleep: signals, the death of a child, and word from the kernel about an interface."""
+
+import errno
+import math
+import select
+import signal
+import socket
+from contextlib import ExitStack
+from typing import Final
+
+_RTMGRP_LINK: Final = 1  # linux/rtnetlink.h
+_RECEIVE_BYTES: Final = 65_536
+
+
+class Wakeups:
+    """Waits for the next event. In the main thread, since Python gives signals to no other."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        """Listen for signals and, in the network namespace of this thread, for interfaces; `stack` undoes it."""
+        self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        stack.enter_context(self._links)
+        self._links.bind((0, _RTMGRP_LINK))
+        self._signals, writer = socket.socketpair()
+        for end in (self._signals, writer):
+            stack.enter_context(end)
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # without a handler nothing would be written
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False))
+        self._poll = select.poll()
+        self._poll.register(self._links, select.POLLIN)
+        self._poll.register(self._signals, select.POLLIN)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an event, at most so long; return whether an interface appeared, vanished, or went up or down."""
+        self._poll.poll(None if math.isinf(seconds) else max(0.0, seconds) * 1000)
+        _drain(self._signals)
+        return _drain(self._links)
+
+
+def _drain(source: socket.socket) -> bool:
+    """Read all that has come, and return whether there was anything."""
+    something = False
+    while True:
+        try:
+            source.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return something
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # too many at once, some are lost
+                raise
+        something = True

@@ -1,0 +1,329 @@
+"""Command lines as people type them at `ip`, and the requests they mean. Both sides are written by hand."""
+
+import string
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.vocabulary import HELP, VERSION
+from services.control.cli.words import UsageError
+
+ROUTES: list[tuple[str, str, dict[str, Any]]] = [
+    ("route add 10.2.0.0/16 via 192.168.0.9", "route.add", {"dst": "10.2.0.0/16", "via": "192.168.0.9"}),
+    ("route add default via 192.168.0.1", "route.add", {"dst": "default", "via": "192.168.0.1"}),
+    ("route add 0.0.0.0/0 via 192.168.0.1", "route.add", {"dst": "default", "via": "192.168.0.1"}),
+    ("route add all dev eth0", "route.add", {"dst": "default", "dev": "eth0"}),
+    ("route add 10.9.0.1 dev eth0", "route.add", {"dst": "10.9.0.1/32", "dev": "eth0"}),
+    ("route add 10.9.0.0/255.255.0.0 dev eth0", "route.add", {"dst": "10.9.0.0/16", "dev": "eth0"}),
+    ("route add to 10.2.0.0/16 dev eth0", "route.add", {"dst": "10.2.0.0/16", "dev": "eth0"}),
+    ("route add dev eth0 10.2.0.0/16", "route.add", {"dst": "10.2.0.0/16", "dev": "eth0"}),
+    ("route add 10.2.0.0/16 oif eth0", "route.add", {"dst": "10.2.0.0/16", "dev": "eth0"}),
+    ("route add blackhole 10.66.0.0/16", "route.add", {"dst": "10.66.0.0/16", "type": "blackhole"}),
+    ("route add to unreachable 10.66.0.0/16", "route.add", {"dst": "10.66.0.0/16", "type": "unreachable"}),
+    ("route add prohibit default", "route.add", {"dst": "default", "type": "prohibit"}),
+    (
+        "route add unicast 10.0.0.0/8 via 10.1.1.1",
+        "route.add",
+        {"dst": "10.0.0.0/8", "type": "unicast", "via": "10.1.1.1"},
+    ),
+    ("route add 10.0.0.0/8 dev d metric 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 5}),
+    ("route add 10.0.0.0/8 dev d preference 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 5}),
+    ("route add 10.0.0.0/8 dev d priority 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 5}),
+    ("route add 10.0.0.0/8 dev d metric 0x10", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 16}),
+    (
+        "route add 10.0.0.0/8 dev d metric 4294967295",
+        "route.add",
+        {"dst": "10.0.0.0/8", "dev": "d", "metric": 4294967295},
+    ),
+    (
+        "route replace 10.2.0.0/16 via 192.168.0.9 dev eth0 src 192.168.0.1 proto static onlink mtu 1400 metric 20",
+        "route.replace",
+        {
+            "dst": "10.2.0.0/16",
+            "via": "192.168.0.9",
+            "dev": "eth0",
+            "src": "192.168.0.1",
+            "proto": "static",
+            "onlink": True,
+            "mtu": 1400,
+            "metric": 20,
+        },
+    ),
+    ("route add 10.0.0.0/8 dev d proto 42", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "proto": 42}),
+    ("route del 10.2.0.0/16", "route.del", {"dst": "10.2.0.0/16"}),
+    ("route delete default via 10.1.1.1", "route.del", {"dst": "default", "via": "10.1.1.1"}),
+    (
+        "route add default nexthop via 10.1.1.1 dev eth0 weight 2 nexthop via 10.1.1.2 nexthop dev eth1",
+        "route.add",
+        {
+            "dst": "default",
+            "nexthops": [{"via": "10.1.1.1", "dev": "eth0", "weight": 2}, {"via": "10.1.1.2"}, {"dev": "eth1"}],
+        },
+    ),
+    (
+        "route add 10.0.0.0/8 proto bgp nexthop weight 256 via 10.1.1.1",
+        "route.add",
+        {"dst": "10.0.0.0/8", "proto": "bgp", "nexthops": [{"via": "10.1.1.1", "weight": 256}]},
+    ),
+    ("route", "route.show", {}),
+    ("route show", "route.show", {}),
+    ("route list", "route.show", {}),
+    ("route ls", "route.show", {}),
+    ("route show 10.2.0.0/16", "route.show", {"dst": "10.2.0.0/16"}),
+    ("route show 10.2.3.4", "route.show", {"dst": "10.2.3.4/32"}),
+    ("route show exact 10.2.0.0/16", "route.show", {"dst": "10.2.0.0/16"}),
+    ("route show default", "route.show", {"dst": "default"}),
+    (
+        "route show dev eth0 via 10.1.1.1 proto kernel table all",
+        "route.show",
+        {"dev": "eth0", "via": "10.1.1.1", "proto": "kernel", "table": "all"},
+    ),
+    ("route show table local", "route.show", {"table": "local"}),
+    ("route get 10.2.3.4", "route.get", {"dst": "10.2.3.4"}),
+    ("route get to 10.2.3.4", "route.get", {"dst": "10.2.3.4"}),
+]
+
+OTHERS: list[tuple[str, str, dict[str, Any]]] = [
+    ("addr add 10.0.0.1/24 dev eth0", "addr.add", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("address add dev eth0 10.0.0.1/24", "addr.add", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr add local 10.0.0.1/255.255.255.0 dev eth0", "addr.add", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr add 10.0.0.1 dev eth0", "addr.add", {"address": "10.0.0.1/32", "dev": "eth0"}),
+    ("addr del 10.0.0.1/24 dev eth0", "addr.del", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr", "addr.show", {}),
+    ("addr show", "addr.show", {}),
+    ("addr show eth0", "addr.show", {"dev": "eth0"}),
+    ("addr show dev eth0.100", "addr.show", {"dev": "eth0.100"}),
+    ("addr show dev up", "addr.show", {"dev": "up"}),
+    ("link", "link.show", {}),
+    ("link show", "link.show", {}),
+    ("link show dev eth0", "link.show", {"dev": "eth0"}),
+    ("link set dev eth0 up", "link.set", {"dev": "eth0", "up": True}),
+    ("link set eth0 down", "link.set", {"dev": "eth0", "up": False}),
+    ("link set up eth0", "link.set", {"dev": "eth0", "up": True}),
+    ("link set dev eth0 up mtu 9000", "link.set", {"dev": "eth0", "up": True, "mtu": 9000}),
+    ("link set mtu 1400 dev eth0", "link.set", {"dev": "eth0", "mtu": 1400}),
+    ("link set eth0 address 02:00:00:00:00:AB", "link.set", {"dev": "eth0", "address": "02:00:00:00:00:ab"}),
+    ("link change eth0 up", "link.set", {"dev": "eth0", "up": True}),
+    ("neigh", "neigh.show", {}),
+    ("neigh show", "neigh.show", {}),
+    ("neighbour show dev eth0", "neigh.show", {"dev": "eth0"}),
+    ("neighbor list", "neigh.show", {}),
+    ("counters", "counters", {}),
+    ("status", "status", {}),
+    ("version", VERSION, {}),
+    ("help", HELP, {}),
+    ("route help", HELP, {"object": "route"}),
+    ("link set help", HELP, {"object": "link"}),
+]
+
+# What `ip` of iproute2 6.1 makes of these abbreviations was tried with `ip` itself.
+ABBREVIATIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("r", "route.show", {}),
+    ("r s", "route.show", {}),
+    ("r l", "route.show", {}),
+    ("r a 10.0.0.0/8 via 10.1.1.1", "route.add", {"dst": "10.0.0.0/8", "via": "10.1.1.1"}),
+    ("ro add 10.0.0.0/8 via 10.1.1.1", "route.add", {"dst": "10.0.0.0/8", "via": "10.1.1.1"}),
+    ("r r 10.0.0.0/8 dev d", "route.replace", {"dst": "10.0.0.0/8", "dev": "d"}),
+    ("r d 10.0.0.0/8", "route.del", {"dst": "10.0.0.0/8"}),
+    ("r del 10.0.0.0/8", "route.del", {"dst": "10.0.0.0/8"}),
+    ("r g 10.0.0.1", "route.get", {"dst": "10.0.0.1"}),
+    ("r a bl 10.0.0.0/8", "route.add", {"dst": "10.0.0.0/8", "type": "blackhole"}),
+    ("r a u 10.0.0.0/8", "route.add", {"dst": "10.0.0.0/8", "type": "unreachable"}),
+    ("r a uni 10.0.0.0/8 dev d", "route.add", {"dst": "10.0.0.0/8", "type": "unicast", "dev": "d"}),
+    ("r a p 10.0.0.0/8", "route.add", {"dst": "10.0.0.0/8", "type": "prohibit"}),
+    ("r a 10.0.0.0/8 dev d m 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 5}),
+    ("r a 10.0.0.0/8 dev d p 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "metric": 5}),
+    ("r a 10.0.0.0/8 dev d pro 5", "route.add", {"dst": "10.0.0.0/8", "dev": "d", "proto": 5}),
+    ("r l t all", "route.show", {"table": "all"}),
+    ("a", "addr.show", {}),
+    ("a s", "addr.show", {}),
+    ("a a 10.0.0.1/24 dev d", "addr.add", {"address": "10.0.0.1/24", "dev": "d"}),
+    ("a d 10.0.0.1/24 dev d", "addr.del", {"address": "10.0.0.1/24", "dev": "d"}),
+    ("l", "link.show", {}),
+    ("l l", "link.show", {}),
+    ("l sh", "link.show", {}),
+    ("l s d up", "link.set", {"dev": "d", "up": True}),
+    ("l s d a 02:00:00:00:00:01", "link.set", {"dev": "d", "address": "02:00:00:00:00:01"}),
+    ("n", "neigh.show", {}),
+    ("n s", "neigh.show", {}),
+    ("nei l", "neigh.show", {}),
+    ("c", "counters", {}),
+    ("s", "status", {}),
+    ("v", VERSION, {}),
+]
+
+
+@pytest.mark.parametrize(("line", "method", "params"), ROUTES + OTHERS + ABBREVIATIONS)
+def test_a_line_of_ip_means_one_request(line: str, method: str, params: dict[str, Any]) -> None:
+    assert parse(line.split()) == Request(method, params)
+
+
+PREFIX = "a prefix such as 10.0.0.0/8, an IPv4 address, or default is expected"
+ADDRESS = "an IPv4 address is expected"
+DEVICE = "the name of an interface (15 bytes at most, no space, slash or colon) is expected"
+
+WRONG: list[tuple[str, str | None, str]] = [
+    ("", None, "an object is expected: addr, route, neigh, link, counters, status, version or help"),
+    ("rule", "rule", 'Xan object is expected: addr, route, neigh, link, counters, status, version or help'),
+    ("route foo", "foo", "route: show, add, replace, del, get or help is expected"),
+    ("r c 10.0.0.0/8", "c", "route: ip's \"change\" is not offered; use show, add, replace, del, get or help"),
+    ("r ap 10.0.0.0/8", "ap", "route: ip's \"append\" is not offered; use show, add, replace, del, get or help"),
+    ("r f", "f", "route: ip's \"flush\" is not offered; use show, add, replace, del, get or help"),
+    ("r sa", "sa", "route: ip's \"save\" is not offered; use show, add, replace, del, get or help"),
+    ("l a d0", "a", "link: ip's \"add\" is not offered; use set, show or help"),
+    ("n a 10.0.0.1", "a", "neigh: ip's \"add\" is not offered; use show or help"),
+    ("a c 10.0.0.1", "c", "addr: ip's \"change\" is not offered; use add, del, show or help"),
+    ("route add", None, f"route add: {PREFIX}"),
+    ("route add blackhole", None, f'route add: {PREFIX} after "blackhole"'),
+    ("route add to", None, f'route add: {PREFIX} after "to"'),
+    ("route add via 10.1.1.1", None, f"route add: {PREFIX}"),
+    ("route add 10.0.0.0/33 dev d", "10.0.0.0/33", f"route add: {PREFIX}"),
+    ("route add 10.0.0.0/ dev d", "10.0.0.0/", f"route add: {PREFIX}"),
+    ("route add 10.0.0.0/0.0.255.255 dev d", "10.0.0.0/0.0.255.255", f"route add: {PREFIX}"),
+    ("route add 10.0.0 dev d", "10.0.0", f"route add: {PREFIX}"),
+    ("route add 010.0.0.0/8 dev d", "010.0.0.0/8", f"route add: {PREFIX}"),
+    ("route add fd00::/8 dev d", "fd00::/8", f"route add: {PREFIX}"),
+    ("route add b 10.0.0.0/8", "b", f"route add: {PREFIX}"),
+    (
+        "route add throw 10.0.0.0/8",
+        "throw",
+        'route add: routes of type "throw" are not offered; use prohibit, unreachable, blackhole or unicast',
+    ),
+    (
+        "route add 10.0.0.1/8 via 10.1.1.1",
+        "10.0.0.1/8",
+        "route add: Invalid argument: host bits are set; the prefix is 10.0.0.0/8, the host 10.0.0.1/32",
+    ),
+    (
+        "route del 10.1.2.3/16",
+        "10.1.2.3/16",
+        "route del: Invalid argument: host bits are set; the prefix is 10.1.0.0/16, the host 10.1.2.3/32",
+    ),
+    (
+        "route add 10.0.0.0/8 10.1.0.0/16",
+        "10.1.0.0/16",
+        "route add: src, via, metric, mtu, onlink, protocol, dev or nexthop is expected",
+    ),
+    (
+        "route add 10.0.0.0/8 dev d blackhole",
+        "blackhole",
+        "route add: src, via, metric, mtu, onlink, protocol or nexthop is expected",
+    ),
+    ("route add 10.0.0.0/8 via", None, f'route add: {ADDRESS} after "via"'),
+    ("route add 10.0.0.0/8 via eth0", "eth0", f'route add: {ADDRESS} after "via"'),
+    ("route add 10.0.0.0/8 via 10.1.1.256", "10.1.1.256", f'route add: {ADDRESS} after "via"'),
+    ("route add 10.0.0.0/8 via 10.1.1.1 via 10.1.1.2", "via", "route add: via is given already"),
+    ("route add 10.0.0.0/8 metric 1 p 2", "p", "route add: priority is given already"),
+    ("route add 10.0.0.0/8 dev eth0/1", "eth0/1", f'route add: {DEVICE} after "dev"'),
+    ("route add 10.0.0.0/8 dev 1234567890123456", "1234567890123456", f'route add: {DEVICE} after "dev"'),
+    ("route add 10.0.0.0/8 dev ..", "..", f'route add: {DEVICE} after "dev"'),
+    ("route add 10.0.0.0/8 m x", "x", 'route add: a number of 0 to 4294967295 is expected after "m"'),
+    ("route add 10.0.0.0/8 metric -1", "-1", 'route add: a number of 0 to 4294967295 is expected after "metric"'),
+    ("route add 10.0.0.0/8 metric 010", "010", 'route add: a number of 0 to 4294967295 is expected after "metric"'),
+    ("route add 10.0.0.0/8 metric ٣", "٣", 'route add: a number of 0 to 4294967295 is expected after "metric"'),
+    (
+        "route add 10.0.0.0/8 mtu 4294967296",
+        "4294967296",
+        'route add: a number of bytes of 0 to 4294967295 is expected after "mtu"',
+    ),
+    (
+        "route add 10.0.0.0/8 proto 256",
+        "256",
+        "route add: a routing protocol's name or number 0 to 255 is expected after \"proto\"",
+    ),
+    ("route add 10.0.0.0/8 nexthop", None, 'route add: via, dev or weight is expected after "nexthop"'),
+    ("route add 10.0.0.0/8 nexthop nexthop", "nexthop", "route add: via, dev or weight is expected"),
+    ("route add 10.0.0.0/8 nexthop dev d metric 1", "metric", "route add: via, weight or nexthop is expected"),
+    (
+        "route add 10.0.0.0/8 nexthop dev d weight 0",
+        "0",
+        'route add: a number of 1 to 256 is expected after "weight"',
+    ),
+    (
+        "route add 10.0.0.0/8 dev d nexthop via 10.1.1.1",
+        "nexthop",
+        "route add: dev belongs behind nexthop when there is one",
+    ),
+    ("route show type blackhole", "type", f"route show: {PREFIX}"),
+    ("route show table 7", "7", 'route show: a table: main, local or all is expected after "table"'),
+    ("route get", None, f"route get: {ADDRESS}"),
+    ("route get 10.0.0.0/8", "10.0.0.0/8", f"route get: {ADDRESS}"),
+    ("route get 10.0.0.1 from 10.0.0.2", "from", "route get: nothing more is expected"),
+    ("addr add 10.0.0.1/24", None, 'addr add: "dev" is expected'),
+    ("addr add dev eth0", None, "addr add: an IPv4 address such as 10.0.0.1/24 is expected"),
+    ("addr add 10.0.0.1/24 brd + dev eth0", "brd", "addr add: dev is expected"),
+    ("addr show up", "up", "addr show: ip's \"up\" is not offered; use dev"),
+    ("addr show eth0 eth1", "eth1", "addr show: nothing more is expected"),
+    ("link set", None, f"link set: {DEVICE}"),
+    ("link set eth0", None, "link set: up, down, mtu or address is expected"),
+    ("link set eth0 name wan", "name", "link set: up, down, mtu or address is expected"),
+    ("link set eth0 up down", "down", "link set: down is given already"),
+    (
+        "link set eth0 mtu 99999999999",
+        "99999999999",
+        'link set: a number of bytes of 0 to 2147483647 is expected after "mtu"',
+    ),
+    (
+        "link set eth0 address 02:00:00:00:00",
+        "02:00:00:00:00",
+        'link set: a MAC address such as 02:00:00:00:00:01 is expected after "address"',
+    ),
+    ("neigh show eth0", "eth0", "neigh show: dev is expected"),
+    ("counters eth0", "eth0", "counters: nothing more is expected"),
+]
+
+
+@pytest.mark.parametrize(("line", "token", "message"), WRONG)
+def test_a_wrong_line_names_the_token_and_what_was_expected(line: str, token: str | None, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(line.split())
+    command, _, problem = message.rpartition(": ") if message.startswith("X") else ("", "", message)
+    del command, problem
+    assert caught.value.token == token
+    assert caught.value.message == message
+
+
+def test_an_error_shows_the_usage_of_its_verb() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(["addr", "add", "10.0.0.1/24"])
+    assert caught.value.usage == "addr {add|del} ADDRESS/LENGTH dev NAME"
+    assert usage_of("addr.add") == caught.value.usage
+    assert caught.value.usage in usage_lines("addr")
+    assert caught.value.usage not in usage_lines("route")
+
+
+def test_a_token_that_a_terminal_would_obey_is_shown_escaped() -> None:
+    with pytest.raises(UsageError, match=r'"\\x1b\[31m\\udcff"') as caught:
+        parse(["route", "add", "\x1b[31m\udcff"])
+    assert caught.value.message.isprintable()
+
+
+WORDS = sorted({word for line, _, _ in ROUTES + OTHERS + ABBREVIATIONS for word in line.split()})
+TOKENS = st.sampled_from(WORDS) | st.text(max_size=20) | st.text(string.digits + "./:x", max_size=18)
+
+
+@given(st.lists(TOKENS, max_size=12))
+def test_any_tokens_are_a_request_or_a_usage_error(tokens: list[str]) -> None:
+    try:
+        request = parse(tokens)
+    except UsageError as error:
+        assert error.token is None or error.token in tokens
+        assert error.usage
+        assert error.message.isprintable()
+    else:
+        assert request.method in {HELP, VERSION} or usage_of(request.method)
+        msgpack.packb(dict(request.params))  # what the bus does with it: no surrogate, no odd type
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 32))
+def test_a_destination_is_refused_exactly_when_host_bits_are_set(address: int, length: int) -> None:
+    text = f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}/{length}"
+    if address % 2 ** (32 - length):
+        with pytest.raises(UsageError, match="Invalid argument"):
+            parse(["route", "add", text])
+    else:
+        assert parse(["route", "add", text]).params["dst"] == (text if length else "default")
