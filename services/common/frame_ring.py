@@ -23,9 +23,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from services.common.atomics import exchange, full_fence, load_acquire, read_position, store_release
 from services.common.errors import HopwireError
 from services.common.kernels import inlined, kernel
+from services.common.memory import exchange, full_fence, load_acquire, read_position, store_release
 from services.common.messages import MAX_FRAME_BYTES
 from services.common.wire import ethernet, virtio_net
 

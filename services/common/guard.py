@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Final
 
 TABLE: Final = "hopwire"
+_PROBE_TABLE: Final = "hopwire-probe"
 _CHAIN: Final = "passing"
 _PRIORITY: Final = 300  # behind the administrator's own ingress chains, which are usually at 0
 
@@ -96,6 +97,16 @@ def remove() -> None:
             raise
 
 
+def probe() -> None:
+    """Do nothing if the kernel offers all that the guard needs; nothing stays behind.
+
+    :raises OSError: it does not, or the process lacks CAP_NET_ADMIN.
+    """
+    table = _text(1, _PROBE_TABLE)
+    chain = table + _text(3, _CHAIN)
+    _commit([(_NEW_TABLE, table), (_NEW_CHAIN, chain), (_NEW_RULE, _rule(_PROBE_TABLE)), (_DELETE_TABLE, table)])
+
+
 def _existing(interface_names: Sequence[str]) -> list[str]:
     existing = {name for _index, name in socket.if_nameindex()}
     return [name for name in interface_names if name in existing]
@@ -107,7 +118,7 @@ def _replacement(interface_names: Sequence[str]) -> list[tuple[int, bytes]]:
     # making it first lets the deletion succeed where there is none
     messages = [(_NEW_TABLE, table), (_DELETE_TABLE, table)]
     if interface_names:
-        messages += [(_NEW_TABLE, table), (_NEW_CHAIN, _chain(interface_names)), (_NEW_RULE, _rule())]
+        messages += [(_NEW_TABLE, table), (_NEW_CHAIN, _chain(interface_names)), (_NEW_RULE, _rule(TABLE))]
     return messages
 
 
@@ -117,7 +128,7 @@ def _chain(interface_names: Sequence[str]) -> bytes:
     return _text(1, TABLE) + _text(3, _CHAIN) + hook + _text(7, "filter")  # NFTA_CHAIN_TABLE, _NAME, _TYPE
 
 
-def _rule() -> bytes:
+def _rule(table: str) -> bytes:
     expressions = [
         _expression("meta", _number(1, _REGISTER_1), _number(2, _META_PACKET_TYPE)),
         _compare(_COMPARE_EQUAL, bytes((_PACKET_HOST,))),
@@ -135,7 +146,7 @@ def _rule() -> bytes:
         *(_compare(_COMPARE_NOT_EQUAL, struct.pack("=I", kind)) for kind in _ADDRESS_TYPES_LEFT_ALONE),
         _expression("immediate", _number(1, _REGISTER_VERDICT), _nested(2, _nested(2, _number(1, _VERDICT_DROP)))),
     ]
-    return _text(1, TABLE) + _text(2, _CHAIN) + _nested(4, *expressions)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+    return _text(1, table) + _text(2, _CHAIN) + _nested(4, *expressions)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
 
 
 def _compare(operator: int, value: bytes) -> bytes:

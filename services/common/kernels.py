@@ -20,6 +20,8 @@ from numba.core import sigutils
 
 _SERVICES: Final = Path(__file__).resolve().parents[1]
 _FOLDERS: Final = ("common", "ingress", "forwarder")
+_OPTIONS: Final = {"nogil": True, "error_model": "numpy", "_nrt": False}
+"""Without Numba's runtime a kernel cannot allocate, and counts no references to the arrays it is given."""
 _MARK: Final = "services.common.kernels import"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,7 +40,7 @@ def _fingerprint() -> str:
     would go on running that one's old code.
     """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-    for path in _sources():
+    for path in [Path(__file__), *_sources()]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -63,13 +65,13 @@ def kernel(returns: Any, *arguments: Any) -> Callable[[Function], Function]:
     :param returns: the result's type, in Numba's notation, as each of `arguments`; or what `record` returned.
     """
     signature = _type(returns)(*[_type(argument) for argument in arguments])
-    decorate: Callable[[Function], Function] = numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+    decorate: Callable[[Function], Function] = numba.njit(signature, cache=True, **_OPTIONS)
     return decorate
 
 
 def inlined(function: Function) -> Function:
     """Compile a small function as part of the kernels that call it."""
-    compiled: Function = numba.njit(inline="never", nogil=True, error_model="numpy")(function)
+    compiled: Function = numba.njit(forceinline=True, **_OPTIONS)(function)
     return compiled
 
 

@@ -11,6 +11,7 @@ from services.common.errors import HopwireError
 from services.control.kernel_types import KernelEvent, RouteChanged, Unsettled
 from services.control.netlink_messages import (
     HEADER,
+    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
@@ -40,6 +41,7 @@ _DUMP_TIMEOUT_S: Final = 5.0
 # linux/netlink.h and asm-generic/socket.h, which the socket module does not have
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
 
@@ -67,6 +69,19 @@ class DumpError(Exception):
         self.number = number
 
 
+class KernelRefusedError(Exception):
+    """A request that the kernel did not carry out.
+
+    :ivar number: its errno.
+    :ivar explanation: the kernel's own words (extended acknowledgement, linux/netlink.h), or nothing.
+    """
+
+    def __init__(self, number: int, explanation: str) -> None:
+        super().__init__(explanation or os.strerror(number))
+        self.number = number
+        self.explanation = explanation
+
+
 class KernelNetlink:
     """Both sockets, in the network namespace of the thread that makes them.
 
@@ -89,6 +104,7 @@ class KernelNetlink:
                 self._announcements.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
             self._announcements.setblocking(False)
             self._requests.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            self._requests.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._requests.settimeout(_DUMP_TIMEOUT_S)
         except OSError as error:
             self.close()
@@ -134,6 +150,31 @@ class KernelNetlink:
                 return b""
             if port == 0:  # from the kernel: any process may send here
                 return b"" if flags & socket.MSG_TRUNC else data
+
+    # --- Changes ------------------------------------------------------------------------------------------------------
+
+    def request(self, kind: int, flags: int, message: Any) -> None:
+        """Have the kernel carry out a request, a message of pyroute2 without its header, and wait for the end of it.
+
+        :raises KernelRefusedError: it does not, or does not answer.
+        """
+        self._sequence += 1
+        message["header"]["type"] = kind
+        message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
+        message["header"]["sequence_number"] = self._sequence
+        message.encode()
+        try:
+            self._requests.send(message.data)
+            while True:
+                data = self._requests.recv(DATAGRAM_BYTES)
+                for answer in self._parser.messages(data):
+                    if answer["header"]["sequence_number"] != self._sequence:
+                        continue
+                    if number := error_number(answer, data):
+                        raise KernelRefusedError(number, answer.get_attr("NLMSGERR_ATTR_MSG") or "")
+                    return
+        except OSError as error:
+            raise KernelRefusedError(error.errno or errno.ETIMEDOUT, "rtnetlink does not answer") from error
 
     # --- Dumps --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from services.common.bus import RpcRefusedError
 from services.common.messages import RpcError
@@ -57,9 +57,9 @@ def _mac(value: Any) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def _protocol(value: int | str) -> int:
-    number = PROTOCOL_NUMBERS.get(value, -1) if isinstance(value, str) else value
-    if not 0 <= number <= 255:
+def _protocol(value: Any) -> int:
+    number = PROTOCOL_NUMBERS.get(value) if isinstance(value, str) else value
+    if not isinstance(number, int) or not 0 <= number <= 255:
         names = ", ".join(PROTOCOLS.values())
         raise ValueError(f"{value!r} is not a routing protocol: a number of 0 to 255, or one of {names}")
     return number
@@ -69,7 +69,7 @@ Prefix = Annotated[IPv4Network, BeforeValidator(_prefix)]
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
 InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_interface_address)]
 MacAddress = Annotated[bytes, BeforeValidator(_mac)]
-Protocol = Annotated[int | str, AfterValidator(_protocol)]
+Protocol = Annotated[int, BeforeValidator(_protocol)]
 Device = Annotated[str, Field(min_length=1, max_length=15)]
 Unsigned = Annotated[int, Field(ge=0, le=_MAX_U32)]
 
@@ -182,7 +182,7 @@ def checked(model: type[ParamsT], params: dict[str, Any]) -> ParamsT:
 
 def _explained(model: type[Params], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int) or part < 64)
+    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{place}: no such parameter; there are: {', '.join(model.model_fields) or 'none'}"
     if first["type"] == "missing":

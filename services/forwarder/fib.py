@@ -103,7 +103,8 @@ def _insert(fib: Any, free: Any, prefix: int, length: int, path: int) -> None:
         block = free[free[0]]
         free[0] -= 1
         start = np.int64(block) * _BLOCK_ENTRIES
-        blocks[start : start + _BLOCK_ENTRIES] = by_24[place]
+        for entry_place in range(start, start + _BLOCK_ENTRIES):
+            blocks[entry_place] = by_24[place]
         by_24[place] = _BLOCK | np.uint32(block)
     start = np.int64(by_24[place] & _INDEX_MASK) * _BLOCK_ENTRIES
     _paint(blocks, start + (prefix & 0xFF), 1 << (32 - length), length, entry, False)
@@ -130,8 +131,8 @@ def _withdraw(fib: Any, free: Any, prefix: int, length: int, cover: Any) -> None
     block = np.int64(by_24[place] & _INDEX_MASK)
     start = block * _BLOCK_ENTRIES
     _paint(blocks, start + (prefix & 0xFF), 1 << (32 - length), length, cover, True)
-    for entry in blocks[start : start + _BLOCK_ENTRIES]:
-        if _length(entry) > 24:
+    for entry_place in range(start, start + _BLOCK_ENTRIES):
+        if _length(blocks[entry_place]) > 24:
             return
     by_24[place] = blocks[start]
     free[0] += 1

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.atomics import prefetch
 from services.common.counters import COLUMNS, MAX_INTERFACES, Counter, CounterBlock
 from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
 from services.common.kernels import inlined, kernel, record
+from services.common.memory import prefetch
 from services.common.wire import ethernet, icmp, ipv4, virtio_net
 from services.forwarder.fib import lookup
 from services.forwarder.hash_table import ABSENT

@@ -12,6 +12,7 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
 from services.common.kernels import kernel
+from services.common.memory import copy_bytes
 from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, Bell, FrameBatch, encode
 
 INLINE_AREA_BYTES: Final = 2 * 2**20
@@ -72,7 +73,7 @@ def _gather(
         slot = (first + number) % descriptors.shape[0]
         place = descriptors[slot, POSITION] % area.shape[0]
         length = VIRTIO_BYTES + descriptors[slot, LENGTH]
-        out[end : end + length] = area[place : place + length]
+        copy_bytes(out, end, area, place, length)
         fields[number, 0] = descriptors[slot, PACKET_TYPE]
         fields[number, 1] = length
         end += length

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.atomics import load_acquire, store_release
 from services.common.counters import Counter
 from services.common.frame_ring import FULL, LENGTH, PACKET_TYPE, POSITION, STALE_NS, TIMESTAMP_NS, publish, reserve
 from services.common.kernels import inlined, kernel, record
+from services.common.memory import copy_bytes, load_acquire, store_release
 from services.common.wire import ethernet, virtio_net
 
 # struct tpacket2_hdr, byte offsets
@@ -39,6 +39,7 @@ ARP_FRAMES: Final = 64
 """ARP frames that one walk sorts out; it ends early at more."""
 ARP_BYTES: Final = 64
 """Bytes kept of each: the Ethernet header, 28 bytes of ARP, and some of the padding."""
+ARP_STRIDE: Final = virtio_net.HEADER_BYTES + ARP_BYTES
 
 _RX_FRAMES: Final = int(Counter.RX_FRAMES)
 _RX_BYTES: Final = int(Counter.RX_BYTES)
@@ -127,7 +128,7 @@ def _link_drop(memory: Any, start: int, status: int) -> int:
     "int64[:, ::1]",
     "uint8[::1]",
     "int64[::1]",
-    "uint8[:, ::1]",
+    "uint8[::1]",
     "int64[:, ::1]",
     "int64[::1]",
 )
@@ -153,14 +154,14 @@ def walk(
         waits where it is otherwise, so that a burst is held by both rings.
     :param words: with `descriptors` and `area` the frame ring, and `ends` the producer's two private positions: its
         head, and the first position behind its last frame.
-    :param arp: (ARP_FRAMES, 10 + ARP_BYTES); `arp_fields` takes each one's length and packet type.
+    :param arp: ARP_FRAMES times ARP_STRIDE bytes; `arp_fields` takes each one's length and packet type.
     :param counters: the interface's row.
     """
     taken = 0
     arp_count = 0
     blocked = False
     head = ends[0]
-    while taken < budget and arp_count < arp.shape[0]:
+    while taken < budget and arp_count < ARP_FRAMES:
         start = slot_start(geometry, slot)
         status = int(load_acquire(statuses, (start + _STATUS) // 4))
         if not status & _STATUS_USER:
@@ -171,8 +172,8 @@ def walk(
         if drop >= 0:
             counters[drop] += 1
         elif memory[mac + _ETHERTYPE] == _ARP >> 8 and memory[mac + _ETHERTYPE + 1] == _ARP & 0xFF:
-            kept = min(length, arp.shape[1] - _VIRTIO)
-            arp[arp_count, : _VIRTIO + kept] = memory[mac - _VIRTIO : mac + kept]
+            kept = min(length, ARP_BYTES)
+            copy_bytes(arp, arp_count * ARP_STRIDE, memory, mac - _VIRTIO, _VIRTIO + kept)
             arp_fields[arp_count, 0] = kept
             arp_fields[arp_count, 1] = memory[start + _PACKET_TYPE]
             arp_count += 1
@@ -186,7 +187,7 @@ def walk(
                 counters[_DROP_FULL] += 1
             else:
                 place = position % area.shape[0]
-                area[place : place + _VIRTIO + length] = memory[mac - _VIRTIO : mac + length]
+                copy_bytes(area, place, memory, mac - _VIRTIO, _VIRTIO + length)
                 entry = head % descriptors.shape[0]
                 descriptors[entry, POSITION] = position
                 descriptors[entry, LENGTH] = length

@@ -19,7 +19,7 @@ from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
 from services.common.wire import virtio_net
 from services.ingress.handover import Handover, InlineHandover, SharedMemoryHandover
 from services.ingress.packet_socket import PacketSocket
-from services.ingress.ring import ARP_BYTES, ARP_FRAMES, Walk, walk
+from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Walk, walk
 
 BUDGET: Final = 256
 """Frames of one walk."""
@@ -57,7 +57,7 @@ class Ingress:
         self._socket = PacketSocket(interface.index, interface.name, ring_mib)
         self._slot = 0
         self._ends = np.zeros(2, np.int64)
-        self._arp_bytes = np.zeros((ARP_FRAMES, _VIRTIO + ARP_BYTES), np.uint8)
+        self._arp_bytes = np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8)
         self._arp_fields = np.zeros((ARP_FRAMES, 2), np.int64)
 
     def run(self, stop: StopFlag) -> None:
@@ -115,7 +115,7 @@ class Ingress:
                 0,
                 int(packet_type),
                 generated=False,
-                data=self._arp_bytes[number, : _VIRTIO + length].tobytes(),
+                data=self._arp_bytes[number * ARP_STRIDE :][: _VIRTIO + length].tobytes(),
             )
             for number, (length, packet_type) in enumerate(self._arp_fields[:count].tolist())
         ]

@@ -36,7 +36,9 @@ def table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> Table
     """Return a table of the rows; a cell without a value shows `-`."""
     rows = list(rows)
     shown = tuple(
-        column for column in columns if not column.optional or any(row.get(column.key) is not None for row in rows)
+        column
+        for column in columns
+        if not column.optional or any(row.get(column.key) not in (None, "") for row in rows)
     )
     return Table(shown, tuple(tuple(_cell(row.get(column.key)) for column in shown) for row in rows))
 

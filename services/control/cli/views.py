@@ -1,6 +1,6 @@
 """What people see of a result: the columns that `ip` shows, as tables. Pure.
 
-Results have the keys of `ip -j`; see `services.control` for each method.
+Results have the keys of `ip -j`; docs/control-cli.md says which keys are hopwire's own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +22,9 @@ _STATE: Final = Column("STATE", "operstate")
 _MAC: Final = Column("MAC", "address")
 
 _ROUTE_COLUMNS: Final = (
+    Column("TABLE", "table", optional=True),
     _DESTINATION,
+    Column("TOS", "tos", optional=True),
     _TYPE,
     Column("VIA", "gateway"),
     _DEV,
@@ -59,7 +61,7 @@ _SERVICE_COLUMNS: Final = (
     Column("SERVICE", "service"),
     Column("INSTANCE", "instance"),
     Column("PID", "pid", right=True),
-    Column("AGE", "age", right=True),
+    Column("HEARD", "heard", right=True),
     Column("STATE", "state"),
 )
 _INTERFACE_COLUMNS: Final = (
@@ -83,7 +85,7 @@ def _words(values: Iterable[str]) -> str | None:
 
 def _continued(first: Result, following: Iterable[Result], columns: Iterable[Column]) -> Iterator[dict[str, Any]]:
     """Yield rows where `following` shares the cells of `first`, which are shown once."""
-    blank = {column.key: "" for column in columns if first.get(column.key) is not None}
+    blank = {column.key: "" for column in columns}
     lead: Mapping[str, Any] = first
     for row in following:
         yield {**lead, **row}
@@ -134,7 +136,7 @@ def _status(result: Result) -> list[Section]:
     services = (
         {
             **service,
-            "age": _seconds(service["age_s"]),
+            "heard": f"{_seconds(service['age_s'])} ago",
             "state": "down" if not service["up"] else "ready" if service["ready"] else "not ready",
         }
         for service in result["services"]

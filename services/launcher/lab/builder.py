@@ -64,8 +64,8 @@ def _check(prefix: str, names: list[str]) -> None:
     existing = [name for name in names if name in netns.names()]
     if existing:
         raise HopwireError(
-            f"network namespace {', '.join(existing)} exists already: end the lab that uses it, choose another "
-            f"prefix, or remove it with: {_removal(existing)}"
+            f"network namespace {', '.join(existing)} exists already: end the lab that uses it, or remove "
+            f"what is left of one with: {_removal(existing)}"
         )
 
 

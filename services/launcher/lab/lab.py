@@ -105,9 +105,25 @@ class Lab:
         try:
             output, errors = program.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired as error:
-            _end(program)
             raise HopwireError(f"{' '.join(argv)} did not end within {limit_s:.0f} s on {node}") from error
+        finally:
+            self.end(program)
         return subprocess.CompletedProcess(argv, program.returncode, output, errors)
+
+    def end(self, program: subprocess.Popen[str]) -> None:
+        """Terminate a program of this lab if it still runs, kill it if it does not heed that, and close its pipes."""
+        with uninterrupted():
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGTERM)
+                try:
+                    program.wait(timeout=_STOP_LIMIT_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(program.pid, signal.SIGKILL)
+                    program.wait()
+            for pipe in (program.stdout, program.stderr):
+                if pipe is not None:
+                    pipe.close()
+            self._programs.remove(program)
 
     def start_routers(self) -> Mapping[str, float]:
         """Start hopwire in every router and return, for each, the seconds until it was ready.
@@ -138,22 +154,8 @@ class Lab:
         return statuses
 
     def _stop_programs(self) -> None:
-        for program in self._programs:
-            _end(program)
-
-
-def _end(program: subprocess.Popen[str]) -> None:
-    """Terminate a program that still runs, with what it started, kill it if it does not heed, close its pipes."""
-    if program.poll() is None:
-        os.killpg(program.pid, signal.SIGTERM)
-        try:
-            program.wait(timeout=_STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(program.pid, signal.SIGKILL)
-            program.wait()
-    for pipe in (program.stdout, program.stderr):
-        if pipe is not None:
-            pipe.close()
+        for program in list(self._programs):
+            self.end(program)
 
 
 def _memory_directory() -> Path:

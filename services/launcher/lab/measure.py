@@ -45,12 +45,15 @@ def transfer(lab: Lab, sender: str, receiver: str, size: int, *options: str) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert server.stdout is not None
-    if not server.stdout.readline():  # it says when it listens
-        _output, errors = server.communicate()
-        raise HopwireError(f"the transfer's server on {receiver} failed: {errors.strip()}")
-    arguments = ["client", address, "--bytes", str(size), *options]
-    return cast(TransferReport, _run(lab, sender, "transfer", arguments))
+    try:
+        assert server.stdout is not None
+        if not server.stdout.readline():  # it says when it listens
+            _output, errors = server.communicate()
+            raise HopwireError(f"the transfer's server on {receiver} failed: {errors.strip()}")
+        arguments = ["client", address, "--bytes", str(size), *options]
+        return cast(TransferReport, _run(lab, sender, "transfer", arguments))
+    finally:
+        lab.end(server)
 
 
 def _command(probe: str, arguments: Sequence[str]) -> list[str]:

@@ -61,11 +61,14 @@ class Readiness:
 
 
 def ready_line(status: RouterStatus, routes: int, seconds: float) -> str:
-    """Return the line that says that a router is ready."""
-    interfaces = ", ".join(
-        " ".join((interface.name, *(interface.addresses or ["without address"]))) for interface in status.interfaces
-    )
-    return f"hopwire ready: {interfaces} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
+    """Return the line that says that a router is ready, with the interfaces that forward."""
+    interfaces = [
+        " ".join((interface.name, *(interface.addresses or ["without address"])))
+        for interface in status.interfaces
+        if interface.forwarding
+    ]
+    listing = ", ".join(interfaces) or "no interface with a carrier"
+    return f"hopwire ready: {listing} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
 
 
 def _route_count() -> int:

@@ -1,4 +1,4 @@
-"""Memory order for kernels that share memory with another process or with Linux.
+"""What kernels need of memory beyond NumPy: order between processes, prefetch, plain copies.
 
 Acquire and release are free on x86 and needed on ARM; the full fence between a store and a load is needed on both.
 """
@@ -82,6 +82,25 @@ def prefetch(_typing: Any, array: Any, index: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_bytes(_typing: Any, target: Any, target_place: Any, source: Any, source_place: Any, count: Any) -> Any:
+    """Copy `count` bytes between two byte arrays that do not overlap.
+
+    A slice assignment would first look for an overlap, and allocate.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target_type, _, source_type, _, _ = signature.args
+        to = context.make_array(target_type)(context, builder, arguments[0])
+        of = context.make_array(source_type)(context, builder, arguments[2])
+        to_pointer = cgutils.get_item_pointer(context, builder, target_type, to, [arguments[1]], wraparound=False)
+        of_pointer = cgutils.get_item_pointer(context, builder, source_type, of, [arguments[3]], wraparound=False)
+        cgutils.raw_memcpy(builder, to_pointer, of_pointer, arguments[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), generate
 
 
 @kernel("int64", "int64[::1]", "int64")

@@ -1,0 +1,193 @@
+"""Requests that change the kernel's routes, addresses and links, and its refusals in words."""
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from services.common.bus import RpcRefusedError
+from services.common.messages import RpcError
+from services.common.wire.ethernet import mac_text
+from services.control.kernel_types import (
+    IFF_UP,
+    RT_SCOPE_LINK,
+    RT_SCOPE_NOWHERE,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
+    RTNH_F_ONLINK,
+    RTPROT_HOPWIRE,
+    RTPROT_UNSPEC,
+    Link,
+    RouteType,
+)
+from services.control.netlink import KernelNetlink, KernelRefusedError
+from services.control.netlink_messages import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    RTM_DELADDR,
+    RTM_DELROUTE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+)
+from services.control.rpc_params import ANYWHERE, AddressParams, LinkParams, NextHopSpec, RouteSpec
+
+_ROUTE_VERBS: Final = {
+    "add": (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL),
+    "replace": (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
+    "del": (RTM_DELROUTE, 0),
+}
+
+
+class KernelChanges:
+    """Carries out what a user asks for. Each method raises `RpcRefusedError` with the kernel's phrase first."""
+
+    def __init__(self, netlink: KernelNetlink) -> None:
+        self._netlink = netlink
+
+    def change_route(self, verb: str, spec: RouteSpec, links: Mapping[int, Link]) -> None:
+        """Add, replace or delete a route of table main. `verb` is `add`, `replace` or `del`."""
+        kind, flags = _ROUTE_VERBS[verb]
+        destination = "default" if spec.dst == ANYWHERE else str(spec.dst)
+        self._request(kind, flags, _route_message(verb, spec, links), _route_advice(verb, destination, spec))
+
+    def change_address(self, verb: str, params: AddressParams, links: Mapping[int, Link]) -> None:
+        """Add or delete an address. `verb` is `add` or `del`."""
+        message = ifaddrmsg()
+        message["family"] = 2  # AF_INET
+        message["index"] = _index(params.dev, links)
+        message["prefixlen"] = params.address.network.prefixlen
+        text = str(params.address.ip)
+        message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+        kind, flags = (RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL) if verb == "add" else (RTM_DELADDR, 0)
+        advice = {
+            errno.EEXIST: f"{params.dev} has {params.address} already",
+            errno.EADDRNOTAVAIL: f"{params.dev} has no address {params.address}; see `addr show`",
+        }
+        self._request(kind, flags, message, advice)
+
+    def change_link(self, params: LinkParams, links: Mapping[int, Link]) -> None:
+        """Set an interface up or down, its MTU, its MAC."""
+        message = ifinfmsg()
+        message["index"] = _index(params.dev, links)
+        if params.up is not None:
+            message["flags"] = IFF_UP if params.up else 0
+            message["change"] = IFF_UP
+        attributes: list[tuple[str, Any]] = []
+        if params.mtu is not None:
+            attributes.append(("IFLA_MTU", params.mtu))
+        if params.address is not None:
+            attributes.append(("IFLA_ADDRESS", mac_text(params.address)))
+        message["attrs"] = attributes
+        advice = {
+            errno.EADDRNOTAVAIL: "a MAC address must be of one station: neither broadcast nor multicast nor zero",
+            errno.EBUSY: f"set {params.dev} down first",
+        }
+        self._request(RTM_NEWLINK, 0, message, advice)
+
+    def _request(self, kind: int, flags: int, message: Any, advice: Mapping[int, str]) -> None:
+        try:
+            self._netlink.request(kind, flags, message)
+        except KernelRefusedError as error:
+            parts = [error.explanation, advice.get(error.number) or _GENERAL_ADVICE.get(error.number, "")]
+            details = "; ".join(part for part in parts if part)
+            phrase = os.strerror(error.number)
+            raise _refused(f"{phrase}: {details}" if details else phrase) from error
+
+
+_GENERAL_ADVICE: Final = {
+    errno.EPERM: "control needs CAP_NET_ADMIN; start it as root, or give the container --cap-add NET_ADMIN",
+    errno.ENETDOWN: "the interface is down; `link set NAME up` first",
+}
+
+
+def _route_advice(verb: str, destination: str, spec: RouteSpec) -> Mapping[int, str]:
+    gateways = ", ".join(str(way.via) for way in _ways(spec) if way.via is not None)
+    return {
+        errno.EEXIST: f"{destination} is there already; use `route replace`",
+        errno.ESRCH: f"there is no such route to {destination}; see `route show`",
+        errno.ENETUNREACH: f"{gateways or destination} is on the network of no interface that is up; "
+        "add an address of that network first, or give dev and onlink",
+        errno.EINVAL: f"see what {gateways} leads to with `route get`" if gateways and verb != "del" else "",
+    }
+
+
+def _route_message(verb: str, spec: RouteSpec, links: Mapping[int, Link]) -> Any:
+    deleting = verb == "del"
+    message = rtmsg()
+    message["family"] = 2  # AF_INET
+    message["dst_len"] = spec.dst.prefixlen
+    message["table"] = RT_TABLE_MAIN
+    message["proto"] = spec.proto if spec.proto is not None else RTPROT_UNSPEC if deleting else RTPROT_HOPWIRE
+    message["type"] = _route_type(spec, deleting=deleting)
+    message["scope"] = _scope(spec, deleting=deleting)
+    message["flags"] = RTNH_F_ONLINK if spec.onlink else 0
+    attributes: list[tuple[str, Any]] = []
+    if spec.dst.prefixlen:
+        attributes.append(("RTA_DST", str(spec.dst.network_address)))
+    if spec.metric is not None:
+        attributes.append(("RTA_PRIORITY", spec.metric))
+    if spec.src is not None:
+        attributes.append(("RTA_PREFSRC", str(spec.src)))
+    if spec.mtu is not None:
+        attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", spec.mtu)]}))
+    if spec.nexthops:
+        attributes.append(("RTA_MULTIPATH", [_way(hop, links, onlink=spec.onlink) for hop in spec.nexthops]))
+    attributes += _single_way(spec, links)
+    message["attrs"] = attributes
+    return message
+
+
+def _route_type(spec: RouteSpec, *, deleting: bool) -> RouteType:
+    if spec.type is not None:
+        return RouteType[spec.type.upper()]
+    return RouteType.UNSPEC if deleting else RouteType.UNICAST
+
+
+def _scope(spec: RouteSpec, *, deleting: bool) -> int:
+    """Return the scope that ip-route(8) chooses."""
+    if deleting:
+        return RT_SCOPE_NOWHERE  # any
+    on_link = spec.type in (None, "unicast") and spec.via is None and not spec.nexthops
+    return RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE
+
+
+def _ways(spec: RouteSpec) -> list[NextHopSpec]:
+    if spec.nexthops:
+        return spec.nexthops
+    return [NextHopSpec(via=spec.via, dev=spec.dev)] if spec.via is not None or spec.dev is not None else []
+
+
+def _single_way(spec: RouteSpec, links: Mapping[int, Link]) -> list[tuple[str, Any]]:
+    attributes: list[tuple[str, Any]] = []
+    if spec.via is not None:
+        attributes.append(("RTA_GATEWAY", str(spec.via)))
+    if spec.dev is not None:
+        attributes.append(("RTA_OIF", _index(spec.dev, links)))
+    return attributes
+
+
+def _way(hop: NextHopSpec, links: Mapping[int, Link], *, onlink: bool) -> dict[str, Any]:
+    return {
+        "flags": RTNH_F_ONLINK if onlink else 0,
+        "hops": hop.weight - 1,
+        "oif": _index(hop.dev, links) if hop.dev is not None else 0,
+        "attrs": [("RTA_GATEWAY", str(hop.via))] if hop.via is not None else [],
+    }
+
+
+def _index(name: str, links: Mapping[int, Link]) -> int:
+    for link in links.values():
+        if link.name == name:
+            return link.index
+    existing = ", ".join(link.name for link in links.values()) or "none"
+    raise _refused(f"{os.strerror(errno.ENODEV)}: {name}; there are: {existing}")
+
+
+def _refused(message: str) -> RpcRefusedError:
+    return RpcRefusedError(RpcError(code="refused", message=message))

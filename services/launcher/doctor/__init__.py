@@ -1,0 +1,1 @@
+"""`hopwire doctor`: says in plain words what keeps hopwire from routing in a namespace, and how to mend it."""

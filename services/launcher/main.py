@@ -1,0 +1,108 @@
+"""The program `hopwire`. Commands import what they need when they run, so that `--help` answers at once."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    help="A software router in readable Python.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_Namespace = Annotated[
+    str | None,
+    typer.Option("--netns", metavar="NAME", help="The network namespace, as `ip netns` names it; otherwise this one."),
+]
+_RunDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the router's services meet; /run/hopwire if not given, and with --netns /run/hopwire-NAME. "
+        "control-cli finds the router by the same --run-dir.",
+    ),
+]
+
+
+@app.command()
+def up(
+    netns: _Namespace = None,
+    run_dir: _RunDir = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Configuration; without it the kernel's routes are followed.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    metrics_listen: Annotated[
+        str | None, typer.Option(metavar="ADDR:PORT", help="Where control serves its metrics to Prometheus.")
+    ] = None,
+) -> int:
+    """Route between all Ethernet interfaces of a network namespace, until Ctrl-C."""
+    from services.launcher.up.run import Settings, run_up  # noqa: PLC0415
+
+    return _to_exit(lambda: run_up(Settings(netns, run_dir, config, log_level, metrics_listen)))
+
+
+@app.command()
+def lab(topology: Annotated[str, typer.Argument(help="pair, or three-routers.")] = "pair") -> int:
+    """Build hosts and routers in network namespaces, with hopwire in every router, until Ctrl-C."""
+    from services.launcher.lab.run import run_lab  # noqa: PLC0415
+
+    return _to_exit(lambda: run_lab(topology))
+
+
+@app.command()
+def demo() -> int:
+    """Show hopwire at work between two hosts in network namespaces, and take all down again."""
+    from services.launcher.demo import run_demo  # noqa: PLC0415
+
+    return _to_exit(run_demo)
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="The length of each measurement.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often everything is measured in turn.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> int:
+    """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
+    from services.launcher.bench.command import run_bench  # noqa: PLC0415
+
+    return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))
+
+
+@app.command()
+def doctor(netns: _Namespace = None, run_dir: _RunDir = None) -> int:
+    """Check a network namespace: what is wrong for hopwire, and how to mend it. Exit status 0 if nothing is."""
+    from services.launcher.doctor.run import run_doctor  # noqa: PLC0415
+
+    return _to_exit(lambda: run_doctor(netns, run_dir))
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    try:
+        print(f"hopwire {version('hopwire')}")
+    except PackageNotFoundError:
+        print("hopwire, run from a folder that is not installed")
+
+
+def _to_exit(command: Callable[[], int | None]) -> int:
+    from services.common.runtime import run_to_exit  # noqa: PLC0415
+
+    return run_to_exit("hopwire", command)
+
+
+def main() -> None:
+    """Run the command line; exit status 1 for an error that one line explains, 2 for a wrong command line."""
+    try:
+        status = app(prog_name="hopwire", standalone_mode=False)
+    except TyperException as error:
+        print(f"hopwire: {error.format_message().rstrip('.')}; see: hopwire --help", file=sys.stderr)
+        status = error.exit_code
+    sys.exit(status)

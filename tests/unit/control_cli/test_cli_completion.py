@@ -1,0 +1,50 @@
+"""What the shell offers behind the words typed so far."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.control.cli.completion import Candidates, candidates
+
+ROUTE_WORDS = ["src", "via", "metric", "priority", "preference", "mtu", "onlink", "protocol", "dev", "oif", "nexthop"]
+ROUTE_TYPES = ["prohibit", "unreachable", "blackhole", "unicast"]
+LINK_WORDS = ["up", "down", "mtu", "address"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", Candidates(["addr", "route", "neigh", "link", "counters", "status", "version", "help"])),
+        ("route", Candidates(["show", "add", "replace", "del", "get", "help"])),
+        ("r", Candidates(["show", "add", "replace", "del", "get", "help"])),
+        ("link", Candidates(["set", "show", "help"])),
+        ("route add", Candidates(["default", *ROUTE_TYPES, *ROUTE_WORDS])),
+        ("route add default", Candidates(ROUTE_WORDS)),
+        ("route add default via", Candidates([])),
+        ("route add default dev", Candidates([], interfaces=True)),
+        (
+            "route add default dev eth0 metric 5",
+            Candidates(["src", "via", "mtu", "onlink", "protocol", "nexthop"]),
+        ),
+        ("route add default nexthop via 10.1.1.1", Candidates(["dev", "oif", "weight", "nexthop"])),
+        ("route add default nexthop via 10.1.1.1 nexthop", Candidates(["via", "dev", "oif", "weight", "nexthop"])),
+        ("route show table", Candidates(["main", "local", "all"])),
+        ("link set", Candidates([*LINK_WORDS, "dev"], interfaces=True)),
+        ("link set eth0", Candidates([*LINK_WORDS, "dev"])),
+        ("link set dev eth0", Candidates(LINK_WORDS)),
+        ("addr show", Candidates(["dev"], interfaces=True)),
+        ("neigh show", Candidates(["dev"])),
+        ("counters", Candidates([])),
+        ("help", Candidates([])),
+        ("rule", Candidates([])),
+        ("route flush", Candidates([])),
+        ("route help", Candidates([])),
+    ],
+)
+def test_the_words_that_may_follow(line: str, expected: Candidates) -> None:
+    assert candidates(line.split()) == expected
+
+
+@given(st.lists(st.sampled_from(["route", "add", "nexthop", "dev", "link", "set", "via", "default", "", "x"])))
+def test_any_words_have_candidates_without_an_error(tokens: list[str]) -> None:
+    assert all(candidates(tokens).words)
