@@ -56,6 +56,19 @@ def bound(context: zmq.Context[Any], kind: int, endpoint: str, high_water_mark: 
     return socket
 
 
+def also_listen(socket: zmq.Socket[Any], endpoint: str) -> None:
+    """Bind a socket to one more endpoint, for a service that does not share the run directory.
+
+    :raises HopwireError: the endpoint is malformed, or in use.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise HopwireError(
+            f"cannot listen on {endpoint!r}: {error.strerror}; give an endpoint such as tcp://127.0.0.1:7001"
+        ) from error
+
+
 def connected(
     context: zmq.Context[Any], kind: int, endpoint: str, high_water_mark: int = FRAME_BATCHES
 ) -> zmq.Socket[Any]:
@@ -68,7 +81,13 @@ def connected(
         socket.set(zmq.IMMEDIATE, 1)
     if kind == zmq.SUB:
         socket.set(zmq.SUBSCRIBE, b"")
-    socket.connect(endpoint)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise HopwireError(
+            f"cannot connect to {endpoint!r}: {error.strerror}; give an endpoint such as tcp://127.0.0.1:7001"
+        ) from error
     return socket
 
 

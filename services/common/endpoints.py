@@ -2,7 +2,8 @@
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +20,11 @@ class Endpoints:
     """All ZeroMQ endpoints of one router. Each is `ipc://` in the run directory unless told otherwise."""
 
     run_dir: Path
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Endpoints that a remote ingress uses instead, by socket name: `{"forwarder-frames": "tcp://127.0.0.1:7001"}`."""
 
     def _ipc(self, name: str) -> str:
-        return f"ipc://{self.run_dir / name}.sock"
+        return self.elsewhere.get(name) or f"ipc://{self.run_dir / name}.sock"
 
     @property
     def forwarder_bell(self) -> str:

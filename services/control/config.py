@@ -98,6 +98,25 @@ def parse(text: str, source: str) -> Config:
         raise HopwireError(_explained(error.errors(include_url=False), root, source)) from error
 
 
+def overridden(config: Config, *, log_level: str | None, metrics_listen: str | None) -> Config:
+    """Return a configuration with the values of flags or environment, where they are given, in place of its own.
+
+    :raises HopwireError: such a value is not allowed.
+    """
+    given = {"log_level": log_level, "metrics_listen": metrics_listen}
+    try:
+        return Config.model_validate(dict(config) | {name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise HopwireError(f"{flag}: {first['input']!r}: {_message(first)}") from error
+
+
+def _message(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return message.replace("a valid array", "a list").replace("an object", "a block of keys and values")
+
+
 def _at(mark: Any, source: str) -> str:
     return f"{source}:{mark.line + 1}:{mark.column + 1}"
 
@@ -151,8 +170,7 @@ def _explained(errors: list[ErrorDetails], root: yaml.Node, source: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"{_at(key.start_mark, source)}: unknown key {path!r}; {_known_keys(location)}"
     written = repr(value.value) if isinstance(value, yaml.ScalarNode) else f"a {value.id}"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    message = message.replace("a valid array", "a list").replace("an object", "a block of keys and values")
+    message = _message(error)
     if message.startswith(written):
         return f"{_at(value.start_mark, source)}: {path}: {message}"
     return f"{_at(value.start_mark, source)}: {path}: {written} {message}"

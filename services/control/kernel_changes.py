@@ -107,7 +107,7 @@ _GENERAL_ADVICE: Final = {
 
 
 def _route_advice(verb: str, destination: str, spec: RouteSpec) -> Mapping[int, str]:
-    gateways = ", ".join(str(way.via) for way in _ways(spec) if way.via is not None)
+    gateways = ", ".join(str(via) for via in (spec.via, *(hop.via for hop in spec.nexthops)) if via is not None)
     return {
         errno.EEXIST: f"{destination} is there already; use `route replace`",
         errno.ESRCH: f"there is no such route to {destination}; see `route show`",
@@ -155,12 +155,6 @@ def _scope(spec: RouteSpec, *, deleting: bool) -> int:
         return RT_SCOPE_NOWHERE  # any
     on_link = spec.type in (None, "unicast") and spec.via is None and not spec.nexthops
     return RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE
-
-
-def _ways(spec: RouteSpec) -> list[NextHopSpec]:
-    if spec.nexthops:
-        return spec.nexthops
-    return [NextHopSpec(via=spec.via, dev=spec.dev)] if spec.via is not None or spec.dev is not None else []
 
 
 def _single_way(spec: RouteSpec, links: Mapping[int, Link]) -> list[tuple[str, Any]]:

@@ -16,7 +16,8 @@ UNHEARD_S: Final = 2.0
 FORGET_S: Final = 30.0
 """An ingress whose interface is gone, and that is silent for so long, is not missed any more."""
 MAX_INSTANCES: Final = 1024
-"""Instances whose counters are kept apart; beyond, those silent for longest are added up."""
+"""Instances whose counters are kept apart; beyond, that of the longest silence is added to the sum of the others, and
+would be counted twice if it came back."""
 
 Counts = Mapping[int, Mapping[str, int]]
 """By interface index and counter name."""
@@ -64,15 +65,15 @@ class Reports:
         """By instance, the one heard last at the end."""
         self._retired: dict[int, dict[str, int]] = {}
 
-    def restore(self, instance: str, counts: Counts) -> None:
-        """Start with what an instance had counted before control started; its own report replaces this."""
-        self._counts.setdefault(instance, counts)
-
     def take(self, report: Report, now: float) -> None:
         """Keep a report."""
         self._heard[report.instance] = (now, report)
-        self._counts.pop(report.instance, None)
-        self._counts[report.instance] = report.counters
+        self.take_counts(report.instance, report.counters)
+
+    def take_counts(self, instance: str, counts: Counts) -> None:
+        """Keep the counters of an instance, of which nothing else needs to be known."""
+        self._counts.pop(instance, None)
+        self._counts[instance] = counts
         if len(self._counts) > MAX_INSTANCES:
             self._retire(next(iter(self._counts)))
 

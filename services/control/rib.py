@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from services.common.messages import Interface, InterfaceAddress, RouteChange, RouterState, pack_routes
+from services.common.parameters import Parameters
 from services.control.judgement import Verdict, judge
 from services.control.kernel_types import (
     IFA_F_SECONDARY,
+    IFF_UP,
     AddressChanged,
     AddressGone,
     KernelEvent,
@@ -188,10 +190,11 @@ class Rib:
             routes=pack_routes(routes),
         )
 
-    def full_state(self) -> RouterState:
-        """Return all that is published."""
+    def full_state(self, parameters: Parameters) -> RouterState:
+        """Return all that is published, and the parameters."""
         return RouterState(
             full=True,
+            parameters=parameters,
             interfaces=list(self._interfaces.values()),
             paths=self._paths.all(),
             routes=pack_routes(RouteChange(*split_key(key), path.id) for key, path in self._routes.items()),
@@ -201,6 +204,11 @@ class Rib:
     def interfaces(self) -> list[Interface]:
         """The published interfaces, by index."""
         return [self._interfaces[index] for index in sorted(self._interfaces)]
+
+    @property
+    def ethernet_names(self) -> list[str]:
+        """The names of the Ethernet interfaces that are administratively up, with carrier or without."""
+        return sorted(link.name for link in self.links.values() if link.is_routed and link.flags & IFF_UP)
 
     def interface_name(self, index: int) -> str:
         """Return the name that an interface has or had; `if7` for one that was never seen, as ip(8) writes it."""

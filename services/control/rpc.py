@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -62,6 +62,7 @@ class _ArpNeighbour(BaseModel):
     waiting_frames: int
 
 
+AnswerT = TypeVar("AnswerT")
 _ROUTE: TypeAdapter[_ForwarderRoute] = TypeAdapter(_ForwarderRoute)
 _NEIGHBOURS: TypeAdapter[list[_ArpNeighbour]] = TypeAdapter(list[_ArpNeighbour])
 
@@ -226,7 +227,7 @@ class ControlMethods:
                 )
         return shown
 
-    def _ask[AnswerT](self, service: str, method: str, params: dict[str, Any], answer: TypeAdapter[AnswerT]) -> AnswerT:
+    def _ask(self, service: str, method: str, params: dict[str, Any], answer: TypeAdapter[AnswerT]) -> AnswerT:
         if not self._view.is_up(service, self._clock()):
             raise _error("unavailable", f"{service} is not there; see `status`")
         try:

@@ -14,20 +14,28 @@ def main(
     run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
         DEFAULT_RUN_DIR
     ),
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="HOPWIRE_FORWARDER_LISTEN",
+            help="One more endpoint for inline frames (tcp://127.0.0.1:7001). Not encrypted: keep it on a network of "
+            "your own.",
+        ),
+    ] = "",
     log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
 ) -> None:
     """Forward IPv4 between the router's interfaces."""
-    raise typer.Exit(run_to_exit("hopwire forwarder", lambda: _run(run_dir, log_level)))
+    raise typer.Exit(run_to_exit("hopwire forwarder", lambda: _run(run_dir, listen, log_level)))
 
 
-def _run(run_dir: Path, log_level: str) -> None:
+def _run(run_dir: Path, listen: str, log_level: str) -> None:
     # Imported here: `--help` answers without loading the compiled kernels.
     from services.forwarder.service import Forwarder  # noqa: PLC0415
 
     log = set_up_logging("forwarder", log_level)
     stop = StopFlag()
     with zmq.Context() as context:
-        forwarder = Forwarder(context, prepare_run_dir(run_dir), log)
+        forwarder = Forwarder(context, prepare_run_dir(run_dir), log, listen)
         log.info("forwarding")
         try:
             forwarder.run(stop)

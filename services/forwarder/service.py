@@ -14,6 +14,7 @@ from services.common.bus import (
     RpcRefusedError,
     RpcServer,
     StateSubscriber,
+    also_listen,
     bound,
     connected,
     hold_instance,
@@ -59,8 +60,13 @@ USED_INTERVAL_S: Final = 1.0
 class Forwarder:
     """The forwarder of one router."""
 
-    def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger) -> None:
-        """Open all sockets. Nothing is forwarded before control's state has come."""
+    def __init__(
+        self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger, listen: str = ""
+    ) -> None:
+        """Open all sockets. Nothing is forwarded before control's state has come.
+
+        :param listen: one more endpoint for inline frames; none if empty.
+        """
         self._lock = hold_instance(endpoints, "forwarder")
         self._log = log
         self.counters = CounterBlock(endpoints.counters("forwarder"))
@@ -74,6 +80,8 @@ class Forwarder:
         self._inline = InlineArea()
         self._bell = bound(context, zmq.PULL, endpoints.forwarder_bell)
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
+        if listen:
+            also_listen(self._frames, listen)
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)

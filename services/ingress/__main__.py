@@ -1,5 +1,6 @@
 """`python -m services.ingress --interface eth0`: settings from flags or environment."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,16 @@ def main(
             "forwarder.",
         ),
     ] = "shared-memory",
+    forwarder: Annotated[
+        str,
+        typer.Option(envvar="HOPWIRE_FORWARDER", help="Where inline frames go (tcp://127.0.0.1:7001), if not here."),
+    ] = "",
+    arp: Annotated[
+        str, typer.Option(envvar="HOPWIRE_ARP", help="Where ARP frames go (tcp://127.0.0.1:7002), if not here.")
+    ] = "",
+    control: Annotated[
+        str, typer.Option(envvar="HOPWIRE_CONTROL", help="Where reports go (tcp://127.0.0.1:7003), if not here.")
+    ] = "",
     ring_mib: Annotated[
         int,
         typer.Option(min=1, max=4096, envvar="HOPWIRE_RING_MIB", help="Kernel memory for the receive ring, in MiB."),
@@ -38,10 +49,15 @@ def main(
     log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
 ) -> None:
     """Receive one interface's frames and hand them to the forwarder."""
-    raise typer.Exit(run_to_exit("hopwire ingress", lambda: _run(interface, run_dir, transport, ring_mib, log_level)))
+    elsewhere = {"forwarder-frames": forwarder, "arp-frames": arp, "control-reports": control}
+    raise typer.Exit(
+        run_to_exit("hopwire ingress", lambda: _run(interface, run_dir, transport, elsewhere, ring_mib, log_level))
+    )
 
 
-def _run(interface: str, run_dir: Path, transport: str, ring_mib: int, log_level: str) -> None:
+def _run(
+    interface: str, run_dir: Path, transport: str, elsewhere: dict[str, str], ring_mib: int, log_level: str
+) -> None:
     # Imported here: `--help` answers without loading the compiled kernels.
     from services.common.errors import HopwireError  # noqa: PLC0415
     from services.common.interfaces import find_interface  # noqa: PLC0415
@@ -49,13 +65,15 @@ def _run(interface: str, run_dir: Path, transport: str, ring_mib: int, log_level
 
     if transport not in ("shared-memory", "inline"):
         raise HopwireError(f"transport {transport!r} is unknown; choose shared-memory or inline")
+    if elsewhere["forwarder-frames"] and transport != "inline":
+        raise HopwireError("--forwarder is for frames inside messages; add --transport inline")
     log = set_up_logging("ingress", log_level)
     stop = StopFlag()
     found = find_interface(interface)
     with zmq.Context() as context:
         ingress = Ingress(
             context,
-            prepare_run_dir(run_dir),
+            replace(prepare_run_dir(run_dir), elsewhere=elsewhere),
             found,
             "inline" if transport == "inline" else "shared-memory",
             ring_mib,

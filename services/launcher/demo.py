@@ -26,6 +26,9 @@ _PING_INTERVAL_S: Final = 0.2
 _TRANSFER_BYTES: Final = 100_000_000
 _PATH: Final = (IPv4Address("192.168.1.1"), IPv4Address("192.168.0.2"))
 """What a traceroute from host1 to host2 passes: the router's side towards host1, and host2."""
+_TRACEROUTE_OPTIONS: Final = ("--max-hops", "3", "--timeout", "1")
+"""One hop more than there are, so that a longer path shows, and a dead one soon ends."""
+_TRANSFER_OPTIONS: Final = ("--timeout", "5")
 _CLI_LIMIT_S: Final = 15.0
 
 
@@ -112,7 +115,8 @@ def judge_ping(report: ping.PingReport, count: int) -> Outcome:
 
 
 def _traceroute(lab: Lab) -> Outcome:
-    return judge_traceroute(measure.traceroute(lab, "host1", lab.topology.address("host2")), _PATH)
+    report = measure.traceroute(lab, "host1", lab.topology.address("host2"), *_TRACEROUTE_OPTIONS)
+    return judge_traceroute(report, _PATH)
 
 
 def judge_traceroute(report: traceroute.TracerouteReport, path: Sequence[IPv4Address]) -> Outcome:
@@ -125,7 +129,7 @@ def judge_traceroute(report: traceroute.TracerouteReport, path: Sequence[IPv4Add
 
 
 def _transfer(lab: Lab) -> Outcome:
-    report = measure.transfer(lab, "host1", "host2", _TRANSFER_BYTES)
+    report = measure.transfer(lab, "host1", "host2", _TRANSFER_BYTES, *_TRANSFER_OPTIONS)
     return Outcome(report["intact"], transfer.summary(report))
 
 

@@ -44,6 +44,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 ROUTER_NS = f"arpt{os.getpid()}-r"
 HOST_NS = f"arpt{os.getpid()}-h"
+REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 30.0
 
 OWN = 0xC0A80101  # 192.168.1.1/24
@@ -131,8 +132,7 @@ class Router:
     def start(self) -> None:
         with netns.inside(ROUTER_NS):
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.arp", "--run-dir", str(self.endpoints.run_dir)],
-                stderr=subprocess.PIPE,
+                [sys.executable, "-m", "services.arp", "--run-dir", str(self.endpoints.run_dir)], cwd=REPOSITORY
             )
         self.report = None
         self.wait(lambda: self.report is not None and self.report.ready and self.report.interfaces == [self.index])
@@ -141,7 +141,7 @@ class Router:
         process, self.process = self.process, None
         assert process is not None
         process.send_signal(number)
-        process.communicate(timeout=LIMIT_S)
+        process.wait(timeout=LIMIT_S)
         return process.returncode
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -216,14 +216,16 @@ class Router:
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
         self.host.close()
         self.context.destroy(linger=0)
 
 
-def make_veth() -> None:
+def make_veth(index: int | None = None) -> None:
+    """Make the veth pair; `index` is the router's end's, if it matters."""
     with IPRoute(netns=ROUTER_NS, flags=0) as kernel:
-        kernel.link("add", kind="veth", ifname="r0", peer={"ifname": "h0", "net_ns_fd": HOST_NS})
+        wish = {} if index is None else {"index": index}
+        kernel.link("add", kind="veth", ifname="r0", peer={"ifname": "h0", "net_ns_fd": HOST_NS}, **wish)
     for name, interface in ((ROUTER_NS, "r0"), (HOST_NS, "h0")):
         with netns.inside(name):
             Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6").write_text("1")
@@ -389,6 +391,21 @@ def test_an_interface_may_go_and_come_back_under_another_index(router: Router) -
     router.wait(lambda: len(router.heard_arp(2)) == 1)
 
 
+def test_an_interface_may_be_replaced_before_control_tells_of_it(router: Router) -> None:
+    with IPRoute(netns=ROUTER_NS, flags=0) as kernel:
+        kernel.link("del", index=router.index)
+    request = arp_bytes(1, (HOST_MAC, HOST_BYTES), (NO_MAC, OWN_BYTES))
+    router.hand_arp(BROADCAST + HOST_MAC + b"\x08\x06" + request, packet_type=1)
+    router.wait(lambda: router.counters().get(Counter.DROP_TX_FAILED) == 1)
+    router.wait(lambda: router.report is not None and router.report.interfaces == [])
+    make_veth(index=router.index)
+    router.host.close()
+    router.host = Host()
+    router.wait(lambda: router.report is not None and router.report.interfaces == [router.index])
+    router.hand_arp(BROADCAST + HOST_MAC + b"\x08\x06" + request, packet_type=1)
+    router.wait(lambda: len(router.heard_arp(2)) == 1)
+
+
 def test_what_the_kernel_refuses_to_send_is_counted(router: Router) -> None:
     router.hand_arp(
         BROADCAST + HOST_MAC + b"\x08\x06" + arp_bytes(1, (HOST_MAC, HOST_BYTES), (NO_MAC, OWN_BYTES)), packet_type=1
@@ -436,6 +453,7 @@ def test_use_of_a_stale_neighbour_brings_it_to_delay(router: Router) -> None:
 def test_a_second_instance_is_refused_in_one_line(router: Router) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "services.arp"],
+        cwd=REPOSITORY,
         env=os.environ | {"HOPWIRE_RUN_DIR": str(router.endpoints.run_dir)},
         capture_output=True,
         text=True,
@@ -458,6 +476,7 @@ os.execv(sys.executable, [sys.executable, "-m", "services.arp", "--run-dir", sys
 def test_without_the_capability_it_says_so_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_NET_RAW, str(tmp_path)],
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

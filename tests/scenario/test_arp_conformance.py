@@ -27,7 +27,7 @@ from arp_network import (
 )
 
 from services.common.counters import Counter
-from services.common.messages import Frame, NextHop, RouterState
+from services.common.messages import Frame, Interface, NextHop, RouterState
 from services.common.messages import Path as RoutePath
 from services.common.parameters import ArpParameters, Parameters, PermanentNeighbour
 
@@ -40,7 +40,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
 
 
 class TestAnswering:
-    """A1."""
+    """Row A1 of the conformance table."""
 
     def test_a_request_for_an_own_address_is_answered(self, network: Network) -> None:
         network.hear(REQUEST, HOST_MAC, HOST, OWN0)
@@ -74,7 +74,7 @@ class TestAnswering:
 
 
 class TestLearning:
-    """A2."""
+    """Row A2 of the conformance table."""
 
     def test_who_asks_for_the_router_is_learned(self, network: Network) -> None:
         network.hear(REQUEST, HOST_MAC, HOST, OWN0)
@@ -119,7 +119,7 @@ class TestLearning:
 
 
 class TestRelease:
-    """A3."""
+    """Row A3 of the conformance table."""
 
     def test_an_answer_releases_each_datagram_once_in_order_before_it_is_published(self, network: Network) -> None:
         for number in range(5):
@@ -134,7 +134,7 @@ class TestRelease:
         network.datagram(5)  # the forwarder has not heard yet
         assert network.numbers() == [0, 1, 2, 3, 4, 5]
         assert network.count(Counter.FORWARDED) == 6
-        assert network.count(Counter.TX_BYTES) == network.count(Counter.ARP_REQUESTS_SENT) * 60 + 6 * 74 + 4 * 60
+        assert network.count(Counter.TX_BYTES) == network.count(Counter.ARP_REQUESTS_SENT) * 60 + 6 * 74
 
     def test_generated_datagrams_are_counted_as_such(self, network: Network) -> None:
         before = network.count(Counter.GENERATED_SENT)
@@ -145,7 +145,6 @@ class TestRelease:
         assert network.count(Counter.FORWARDED) == 1
         # who made a datagram has counted it as generated
         assert network.count(Counter.GENERATED) == network.count(Counter.GENERATED_SENT) - 1
-        network.counters.add(Counter.GENERATED, -0, ETH0)
 
     def test_an_interface_that_refuses_them_costs_no_count(self, network: Network) -> None:
         network.datagram()
@@ -164,21 +163,21 @@ class TestRelease:
 
 
 class TestAsking:
-    """A4."""
+    """Row A4 of the conformance table."""
 
     def test_one_request_a_second_three_in_all_then_the_datagrams_come_back(self, network: Network) -> None:
         began = network.now
-        for number in range(50):
+        for number in range(40):
             network.datagram(number)
-            network.advance(0.05)
-        network.advance(0.49)
+            network.advance(0.0625)
+        network.advance(0.4375)
         assert network.returned == []
-        network.advance(0.01)
+        network.advance(0.0625)
         assert network.now == began + 3.0
         assert [each.at for each in network.requests()] == [began, began + 1, began + 2]
-        assert [int.from_bytes(bytes(frame.data[24:28]), "big") for frame in network.returned] == list(range(50))
+        assert [int.from_bytes(bytes(frame.data[24:28]), "big") for frame in network.returned] == list(range(40))
         assert all(frame.next_hop == HOST and frame.out_interface == ETH0 for frame in network.returned)
-        assert network.count(Counter.HANDED) == 50
+        assert network.count(Counter.HANDED) == 40
         assert network.state() == "FAILED"
 
     def test_a_request_asks_by_broadcast_from_the_address_of_that_prefix(self, network: Network) -> None:
@@ -255,7 +254,7 @@ class TestAsking:
 
 
 class TestStates:
-    """A6."""
+    """Row A6 of the conformance table."""
 
     def test_the_life_of_a_neighbour_that_falls_silent(self, network: Network) -> None:
         network.datagram()
@@ -315,7 +314,7 @@ class TestStates:
 
 
 class TestPermanent:
-    """A6: entries from the configuration."""
+    """Row A6: entries from the configuration."""
 
     NEIGHBOUR = PermanentNeighbour(interface="eth0", address="10.0.0.2", mac="02:00:00:00:00:02")
 
@@ -361,7 +360,7 @@ class TestPermanent:
 
 
 class TestMacChange:
-    """A7."""
+    """Row A7 of the conformance table."""
 
     @pytest.mark.parametrize(("operation", "target"), [(REQUEST, HOST), (REPLY, HOST), (REQUEST, SECOND_HOST)])
     def test_a_neighbour_that_moves_is_followed(self, network: Network, operation: int, target: int) -> None:
@@ -401,7 +400,7 @@ def mutant(offset: int, value: bytes, length: int = 28) -> bytes:
 
 
 class TestValidation:
-    """A9."""
+    """Row A9 of the conformance table."""
 
     @pytest.mark.parametrize(
         "payload",
@@ -507,7 +506,7 @@ class TestValidation:
 
 
 class TestOwnAddresses:
-    """A10."""
+    """Row A10 of the conformance table."""
 
     def test_addresses_are_announced_twice_when_they_come_up(self, tmp_path: Path) -> None:
         network = Network(tmp_path)
@@ -539,7 +538,7 @@ class TestOwnAddresses:
         ],
         ids=["link flap", "another MAC"],
     )
-    def test_all_are_announced_again(self, network: Network, changes: list[object]) -> None:
+    def test_all_are_announced_again(self, network: Network, changes: list[Interface]) -> None:
         for change in changes:
             network.control(RouterState(interfaces=[change]))
         (announcement,) = network.announcements()
@@ -597,7 +596,7 @@ class TestOwnAddresses:
 
 
 class TestLinkDown:
-    """A12."""
+    """Row A12 of the conformance table."""
 
     @pytest.mark.parametrize(
         "change",

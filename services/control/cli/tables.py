@@ -27,6 +27,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The characters that each column needs."""
+        lines = (tuple(column.title for column in self.columns), *self.rows)
+        return tuple(max(map(len, cells)) for cells in zip(*lines, strict=True))
+
 
 Section = Table | str
 """A table, or lines of text."""
@@ -58,8 +64,8 @@ def _aligned(content: Table) -> str:
     if not content.rows:
         return ""
     lines = [tuple(column.title for column in content.columns), *content.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     rights = [column.right for column in content.columns]
+    widths = content.widths
     return "".join(
         _GAP.join(
             cell.rjust(width) if right else cell.ljust(width)
@@ -72,21 +78,31 @@ def _aligned(content: Table) -> str:
 
 def as_terminal_text(sections: Iterable[Section], terminal: TextIO) -> str:
     """Return sections as text for this terminal: its width, its colours."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - 80 ms that output to a file or a pipe does not pay
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - 80 ms that output to a file or a pipe does not pay
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=terminal, highlight=False)
+    shown = [section for section in sections if isinstance(section, str) or section.rows]
     with console.capture() as captured:
-        for section in sections:
-            if isinstance(section, str):
-                console.print(Text(section))
-            elif section.rows:
-                grid = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold cyan")
-                for column in section.columns:
-                    grid.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
-                for row in section.rows:
-                    grid.add_row(*map(Text, row))
-                console.print(grid)
+        for number, section in enumerate(shown):
+            if number:
+                console.print()
+            console.print(Text(section) if isinstance(section, str) else _grid(section), crop=False)
     return captured.get()
+
+
+def _grid(content: Table) -> Any:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    grid = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
+    for column, width in zip(content.columns, content.widths, strict=True):
+        # A number is never folded: where not all of them fit, the terminal wraps the line.
+        if column.right:
+            grid.add_column(column.title, justify="right", min_width=width)
+        else:
+            grid.add_column(column.title, overflow="fold", min_width=len(column.title))
+    for row in content.rows:
+        grid.add_row(*map(Text, row))
+    return grid

@@ -100,20 +100,39 @@ def test_a_table_goes_to_a_pipe_as_plain_text(control: Control) -> None:
     assert control.requests == [("route.show", {})]
 
 
-def test_a_terminal_gets_colours_and_lines(control: Control) -> None:
-    control.answers["route.show"] = ROUTES
+def on_terminal(*arguments: str, run_dir: Path, columns: int) -> str:
+    """Return what `control-cli` writes to a terminal of so many columns."""
     leader, follower = pty.openpty()
     try:
-        command = [*PROGRAM, "--run-dir", str(control.run_dir), "route"]
-        done = subprocess.run(command, env=environment(COLUMNS="100"), stdout=follower, timeout=LIMIT_S, check=False)
-        text = os.read(leader, 65_536).decode()
+        command = [*PROGRAM, "--run-dir", str(run_dir), *arguments]
+        extra = {"COLUMNS": str(columns)}
+        subprocess.run(command, env=environment(**extra), stdout=follower, timeout=LIMIT_S, check=True)
+        return os.read(leader, 65_536).decode().replace("\r\n", "\n")
     finally:
         os.close(leader)
         os.close(follower)
-    assert done.returncode == 0
+
+
+def test_a_terminal_gets_colours_and_lines(control: Control) -> None:
+    control.answers["route.show"] = ROUTES
+    text = on_terminal("route", run_dir=control.run_dir, columns=100)
     assert "\x1b[1;36mDESTINATION" in text
     assert "───" in text
     assert "192.168.0.9" in text
+
+
+def test_a_narrow_terminal_folds_names_and_never_numbers(control: Control) -> None:
+    control.answers["link.show"] = [
+        {"ifindex": 2, "ifname": "eth0", "mtu": 1500, "operstate": "UP", "flags": ["BROADCAST", "MULTICAST", "UP"]}
+    ]
+    wide = on_terminal("link", run_dir=control.run_dir, columns=100).splitlines()
+    narrow = on_terminal("link", run_dir=control.run_dir, columns=45).splitlines()
+    assert wide[2].split() == ["2", "eth0", "UP", "1500", "-", "BROADCAST,MULTICAST,UP"]
+    assert narrow[2].split()[:5] == ["2", "eth0", "UP", "1500", "-"]
+    assert "".join([narrow[2].split()[5], *(line.strip() for line in narrow[3:])]) == "BROADCAST,MULTICAST,UP"
+    assert len(narrow) > len(wide)
+    numbers = on_terminal("link", run_dir=control.run_dir, columns=10).splitlines()
+    assert "1500" in numbers[2].split()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+# hopwire: every target works on a fresh Debian or Ubuntu machine with Python >= 3.11, make and root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: demo test lint bench install kernels lock clean help
+
+help:
+	@echo "make demo     build two hosts and a router, and show it working (root)"
+	@echo "make test     run all tests (root, for those in network namespaces)"
+	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make bench    measure against the kernel's forwarding (root)"
+	@echo "make install  make $(VENV) and compile the kernels"
+	@echo "make lock     renew the pinned requirements"
+
+demo: kernels
+	@$(BIN)/hopwire demo
+
+test: kernels $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.runtime $(VENV)/.test $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: kernels
+	@$(BIN)/hopwire bench $(BENCH_ARGS)
+
+install: kernels
+
+kernels: $(VENV)/.runtime
+	@$(BIN)/python -m services.common.kernels
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "hopwire needs Python 3.11 or newer; choose one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "python3-venv is missing; run: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.venv requirements/build.txt requirements/runtime.txt pyproject.toml
+	@echo "installing dependencies into $(VENV)"
+	@$(PIP) --requirement requirements/build.txt
+	@$(PIP) --requirement requirements/runtime.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime requirements/test.txt
+	@$(PIP) --requirement requirements/test.txt
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.runtime requirements/lint.txt
+	@$(PIP) --requirement requirements/lint.txt
+	@touch $@
+
+# Pins with hashes for every platform; no registry's address gets into the files.
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	for purpose in build runtime test lint; do \
+		(cd requirements && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --no-header --upgrade $$purpose.in --output-file $$purpose.txt) || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) .kernels build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,65 @@
+"""`python -m services.control`: settings from flags, environment, or the configuration file, in this order."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import zmq
+
+from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
+from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+from services.control.config import Config, load, overridden
+from services.control.service import ControlService
+
+
+def main(
+    run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
+        DEFAULT_RUN_DIR
+    ),
+    config: Annotated[
+        Path | None, typer.Option(envvar="HOPWIRE_CONFIG", help="The configuration file; without one, the defaults.")
+    ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HOPWIRE_METRICS_LISTEN", help="ADDRESS:PORT for Prometheus, or off. [default: 127.0.0.1:9100]"
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error. [default: info]"),
+    ] = None,
+    no_kernel_settings: Annotated[
+        bool,
+        typer.Option(
+            "--no-kernel-settings",
+            envvar="HOPWIRE_NO_KERNEL_SETTINGS",
+            help="Leave the kernel's settings as they are, and warn where they are not as hopwire needs them.",
+        ),
+    ] = False,
+) -> None:
+    """Mirror the kernel's links, addresses and routes for the other services, and answer control-cli."""
+
+    def run() -> None:
+        settings = load(config) if config is not None else Config()
+        settings = overridden(settings, log_level=log_level, metrics_listen=metrics_listen)
+        _run(run_dir, settings, manage_kernel=not no_kernel_settings)
+
+    raise typer.Exit(run_to_exit("hopwire control", run))
+
+
+def _run(run_dir: Path, config: Config, *, manage_kernel: bool) -> None:
+    log = set_up_logging("control", config.log_level)
+    stop = StopFlag()
+    with zmq.Context() as context:
+        service = ControlService(context, prepare_run_dir(run_dir), config, log, manage_kernel=manage_kernel)
+        log.info("started", run_dir=str(run_dir))
+        try:
+            service.run(stop)
+        finally:
+            service.close()
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,224 @@
+"""The shell of control: netlink, ZeroMQ, the metrics server and the clock around the mirror and the reports."""
+
+from typing import Any, Final
+
+import structlog
+import zmq
+
+from services.common.bus import (
+    RpcClient,
+    RpcServer,
+    StatePublisher,
+    StateSubscriber,
+    bound,
+    hold_instance,
+    receive,
+)
+from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.errors import HopwireError
+from services.common.kernel_settings import KernelOwnership, record_path, shortcomings
+from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
+from services.common.runtime import POLL_MS, StopFlag, clock
+from services.control.config import METRICS_OFF, Config
+from services.control.kernel_changes import KernelChanges
+from services.control.metrics import MetricsCollector, MetricsServer
+from services.control.mirror import KernelMirror
+from services.control.netlink import KernelNetlink
+from services.control.reports import Reports
+from services.control.rib import Rib
+from services.control.rpc import ControlMethods
+from services.control.view import KnownNeighbours, RouterView
+
+INSTANCE: Final = "control"
+REVIEW_INTERVAL_S: Final = 0.25
+"""How often the metrics are renewed, and what changed is logged: as often as the services report."""
+UNSETTLED_POLL_MS: Final = 20
+"""The pause before the next attempt, while the kernel gives no whole dump."""
+REPORTS_PER_TURN: Final = 1024
+
+
+class ControlService:
+    """The process: one turn of its loop follows the kernel, takes reports, answers, and publishes what changed."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoints: Endpoints,
+        config: Config,
+        log: structlog.stdlib.BoundLogger,
+        *,
+        manage_kernel: bool,
+    ) -> None:
+        """Take the instance's lock and open all sockets.
+
+        :param manage_kernel: whether to take over what hopwire does itself from the kernel.
+        :raises HopwireError: an instance runs already, or the run directory is unusable.
+        """
+        self._lock = hold_instance(endpoints, INSTANCE)
+        self._config = config
+        self._log = log
+        self._counters = CounterBlock(endpoints.counters(INSTANCE))
+        self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
+        self._owned: list[str] | None = None
+        self._netlink = KernelNetlink()
+        self._rib = Rib()
+        self._mirror = KernelMirror(self._netlink, self._rib)
+        self._reports = Reports()
+        self._neighbours = KnownNeighbours()
+        self._view = RouterView(self._rib, self._reports, self._neighbours)
+        self._restore_counts(endpoints)
+        self._collector = MetricsCollector()
+        self._metrics: MetricsServer | None = None
+        if config.metrics_listen != METRICS_OFF:
+            self._metrics = MetricsServer(config.metrics_listen, self._collector)
+        self._ownership_warnings: list[str] = []
+        self._logged_warnings: set[str] = set()
+        self._logged_ready: bool | None = None
+        self._next_review_at = float("-inf")
+        self._open_sockets(context, endpoints)
+
+    def _open_sockets(self, context: zmq.Context[Any], endpoints: Endpoints) -> None:
+        self._state = StatePublisher(
+            context,
+            endpoints.control_state,
+            endpoints.control_snapshot,
+            lambda: self._rib.full_state(self._config.parameters),
+        )
+        self._inbox = bound(context, zmq.PULL, endpoints.control_reports)
+        self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
+        self._forwarder = RpcClient(context, endpoints.forwarder_rpc)
+        self._arp = RpcClient(context, endpoints.arp_rpc)
+        methods = ControlMethods(
+            rib=self._rib,
+            mirror=self._mirror,
+            changes=KernelChanges(self._netlink),
+            view=self._view,
+            config=self._config,
+            forwarder=self._forwarder,
+            arp=self._arp,
+            clock=clock,
+        )
+        self._rpc = RpcServer(context, endpoints.control_rpc, methods)
+        self._poller = zmq.Poller()
+        self._poller.register(self._netlink.fileno(), zmq.POLLIN)
+        for socket in (self._inbox, self._rpc.socket, self._arp_state.snapshots):
+            self._poller.register(socket, zmq.POLLIN)
+
+    def _restore_counts(self, endpoints: Endpoints) -> None:
+        """Take over what services counted that may never report again: those of interfaces that are gone."""
+        for path in sorted(endpoints.counters(INSTANCE).parent.glob("*.bin")):
+            block = CounterBlock(path)
+            self._reports.take_counts(path.stem, block.snapshot())
+            block.close()
+
+    def run(self, stop: StopFlag) -> None:
+        """Work until `stop` is set, then give back to the kernel what was taken over.
+
+        :raises HopwireError: what the kernel owns cannot be recorded.
+        """
+        try:
+            while not stop.is_set:
+                self._turn()
+                self._poller.poll(UNSETTLED_POLL_MS if self._rib.unsettled else POLL_MS)
+        finally:
+            if self._ownership is not None:
+                for warning in self._ownership.restore():
+                    self._log.warning(warning)
+
+    def close(self) -> None:
+        """Close everything, and let go of the instance's name."""
+        if self._metrics is not None:
+            self._metrics.close()
+        for part in (self._state, self._inbox, self._arp_state, self._forwarder, self._arp, self._rpc, self._netlink):
+            part.close()
+        self._counters.close()
+        self._lock.close()
+
+    def _turn(self) -> None:
+        now = clock()
+        self._mirror.follow()
+        self._take_reports(now)
+        self._follow_arp(now)
+        malformed = self._rpc.serve()
+        self._publish(now)
+        if self._view.last_generation:
+            malformed += self._state.answer_requests()
+            self._state.beat(now)
+        if malformed:
+            self._counters.add(Counter.BAD_MESSAGES, malformed)
+        if now >= self._next_review_at:
+            self._next_review_at = now + REVIEW_INTERVAL_S
+            self._review(now)
+
+    def _publish(self, now: float) -> None:
+        """Send what changed; nothing before the first dump, nor while the mirror needs a new one."""
+        if self._rib.unsettled:
+            return
+        self._own_interfaces()
+        changes = self._rib.take_changes()
+        if self._view.last_generation == 0:
+            changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
+        if changes is not None:
+            self._state.publish(changes, now)
+            self._view.last_generation = self._state.sequence
+
+    def _own_interfaces(self) -> None:
+        names = self._rib.ethernet_names
+        if names == self._owned:
+            return
+        if self._ownership is None:
+            self._ownership_warnings = shortcomings(names)
+        else:
+            try:
+                self._ownership_warnings = self._ownership.take(names)
+            except HopwireError as error:
+                if self._owned is None:
+                    raise
+                self._ownership_warnings = [error.message]
+        self._owned = names
+
+    def _take_reports(self, now: float) -> None:
+        for _ in range(REPORTS_PER_TURN):
+            parts = receive(self._inbox)
+            if parts is None:
+                return
+            try:
+                message = decode(parts[-1])
+            except MessageError:
+                message = None
+            if isinstance(message, Report):
+                self._reports.take(message, now)
+            else:
+                self._counters.add(Counter.BAD_MESSAGES)
+
+    def _follow_arp(self, now: float) -> None:
+        for state in self._arp_state.receive(now):
+            if isinstance(state, NeighbourState):
+                self._neighbours.apply(state)
+            else:
+                self._counters.add(Counter.BAD_MESSAGES)
+        if self._arp_state.malformed:
+            self._counters.add(Counter.BAD_MESSAGES, self._arp_state.malformed)
+            self._arp_state.malformed = 0
+        # Without a snapshot the changes stay in their queue, and must not wake the loop.
+        self._poller.register(self._arp_state.changes, zmq.POLLIN if self._arp_state.tracker.synchronised else 0)
+
+    def _review(self, now: float) -> None:
+        """Renew the metrics, and log what is new for the person who runs the router."""
+        self._reports.take_counts(INSTANCE, self._counters.snapshot())
+        self._reports.forget_gone(self._rib.links, now)
+        warnings = list(self._ownership_warnings)
+        if self._metrics is not None:
+            self._metrics.start_when_due(now)
+            warnings += [self._metrics.warning] if self._metrics.warning else []
+        self._view.warnings = warnings
+        self._collector.snapshot = self._view.metrics(now)
+        status = self._view.status(now)
+        for warning in status["warnings"]:
+            if warning not in self._logged_warnings:
+                self._log.warning(warning)
+        self._logged_warnings = set(status["warnings"])
+        if status["ready"] != self._logged_ready:
+            self._logged_ready = status["ready"]
+            self._log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
