@@ -22,7 +22,7 @@ _PREFIX: Final = "hw-demo-"
 """Not the lab's: a demo may run beside one."""
 _ROUTER: Final = "router"
 _PINGS: Final = 5
-_PING_INTERVAL_S: Final = 0.2
+_PING_INTERVAL_S: Final = 0.1
 _TRANSFER_BYTES: Final = 100_000_000
 _PATH: Final = (IPv4Address("192.168.1.1"), IPv4Address("192.168.0.2"))
 """What a traceroute from host1 to host2 passes: the router's side towards host1, and host2."""

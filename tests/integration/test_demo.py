@@ -109,7 +109,7 @@ def test_traffic_that_does_not_pass() -> None:
     assert marks(output) == {step: "✓" if step in works else "✗" for step in STEPS}
     assert "ping host1 -> host2: 5 sent, 0 received, 5 lost\n" in output
     assert "traceroute host1 -> host2: not the path 192.168.1.1 192.168.0.2\n" in output
-    assert "TCP host1 -> host2: transfer on host1 failed: transfer: the transfer to 192.168.0.2 port 5001" in output
+    assert "TCP host1 -> host2: on host1: transfer: the transfer to 192.168.0.2 port 5001" in output
     assert "not everything worked; everything is taken down" in output
     assert nothing_is_left()
 

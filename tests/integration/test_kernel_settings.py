@@ -362,7 +362,7 @@ def ip_received() -> int:
 
 def passing_datagram() -> bytes:
     """UDP 10.1.0.2:1000 → 10.2.0.1:2000, one byte, no UDP checksum."""
-    header = bytes.fromhex("4500001d000000004011") + bytes.fromhex("66cf")
+    header = bytes.fromhex("4500001d000000004011") + bytes.fromhex("66cb")
     return header + bytes.fromhex("0a010002 0a020001 03e8 07d0 0009 0000 58")
 
 

@@ -152,7 +152,7 @@ class TestPair:
         blocker = pair.popen("host2", command, stdout=subprocess.PIPE)
         assert blocker.stdout is not None
         assert blocker.stdout.readline() == "listening on 192.168.0.2 port 5001\n"
-        with pytest.raises(HopwireError, match=r"server on host2 failed: transfer: .*Address already in use"):
+        with pytest.raises(HopwireError, match=r"on host2: transfer: .*Address already in use"):
             measure.transfer(pair, "host1", "host2", 1000)
         pair.end(blocker)
         assert measure.transfer(pair, "host1", "host2", 1000)["intact"]

@@ -5,6 +5,7 @@ The frames are built once; sendmmsg(2) on an AF_PACKET socket then sends them ro
 
 import ctypes
 import json
+import os
 import socket
 import struct
 import sys
@@ -88,9 +89,12 @@ def main() -> None:
     parser.add_argument("--destinations", type=command.integer(1, 1_000_000), default=60_000)
     parser.add_argument("--frame-bytes", type=command.integer(42, 9014), default=60, help="without the FCS")
     parser.add_argument("--seconds", type=command.seconds, default=2.0)
+    parser.add_argument("--cpu", type=command.integer(0, 4095), help="the core to stay on")
     options = parser.parse_args()
 
     def run() -> int:
+        if options.cpu is not None:
+            os.sched_setaffinity(0, {options.cpu})
         mac = bytes.fromhex(options.gateway_mac.replace(":", ""))
         frames = build_frames(
             mac,

@@ -49,7 +49,7 @@ def transfer(lab: Lab, sender: str, receiver: str, size: int, *options: str) -> 
         assert server.stdout is not None
         if not server.stdout.readline():  # it says when it listens
             _output, errors = server.communicate()
-            raise HopwireError(f"the transfer's server on {receiver} failed: {errors.strip()}")
+            raise HopwireError(f"on {receiver}: {errors.strip()}")
         arguments = ["client", address, "--bytes", str(size), *options]
         return cast(TransferReport, _run(lab, sender, "transfer", arguments))
     finally:
@@ -63,5 +63,5 @@ def _command(probe: str, arguments: Sequence[str]) -> list[str]:
 def _run(lab: Lab, host: str, probe: str, arguments: Sequence[str]) -> Any:
     done = lab.run(host, _command(probe, arguments), limit_s=_PROBE_LIMIT_S)
     if done.returncode not in range(USAGE_STATUS):
-        raise HopwireError(f"{probe} on {host} failed: {done.stderr.strip() or f'status {done.returncode}'}")
+        raise HopwireError(f"on {host}: {done.stderr.strip() or f'{probe} ended with status {done.returncode}'}")
     return json.loads(done.stdout)

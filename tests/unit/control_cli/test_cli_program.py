@@ -105,8 +105,7 @@ def on_terminal(*arguments: str, run_dir: Path, columns: int) -> str:
     leader, follower = pty.openpty()
     try:
         command = [*PROGRAM, "--run-dir", str(run_dir), *arguments]
-        extra = {"COLUMNS": str(columns)}
-        subprocess.run(command, env=environment(**extra), stdout=follower, timeout=LIMIT_S, check=True)
+        subprocess.run(command, env=environment(COLUMNS=str(columns)), stdout=follower, timeout=LIMIT_S, check=True)
         return os.read(leader, 65_536).decode().replace("\r\n", "\n")
     finally:
         os.close(leader)

@@ -1,0 +1,156 @@
+"""The rig: host1, a router that forwards in one of several ways, host2; and what is measured on it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+
+from services.common import netns
+from services.common.errors import HopwireError
+from services.launcher.bench import stream
+from services.launcher.lab import measure
+from services.launcher.lab.lab import Lab
+
+KERNEL: Final = "kernel"
+KERNEL_RPS: Final = "kernel+RPS"
+HOPWIRE: Final = "hopwire"
+MODES: Final = (KERNEL, KERNEL_RPS, HOPWIRE)
+
+DESTINATIONS: Final = 60_000
+BENCHMARK_NETWORK: Final = IPv4Network("198.18.0.0/15")
+"""Addresses for benchmarks: RFC 2544 appendix C.2.2. Routed to host2, which drops what it gets."""
+_GENERATOR_CPU: Final = 0
+_FLOOD_PINGS: Final = 2000
+_IDLE_PINGS: Final = 40
+_IDLE_INTERVAL_S: Final = 0.03
+_LIMIT_S: Final = 60.0
+
+Sample = Mapping[str, float]
+"""Measured values, by the names in `report.ROWS`."""
+
+
+def prepare(lab: Lab) -> None:
+    """Route the benchmark's destinations through the router to host2."""
+    gateway = str(lab.topology.address("host2"))
+    with netns.inside(lab.namespace("router")), IPRoute() as kernel:
+        kernel.route("add", dst=str(BENCHMARK_NETWORK), gateway=gateway)
+
+
+@contextmanager
+def mode(lab: Lab, name: str) -> Iterator[None]:
+    """Let the router forward in the way of that name, until the end of the block."""
+    if name == HOPWIRE:
+        lab.start_routers()
+        try:
+            yield
+        finally:
+            lab.stop_routers()
+        return
+    _forward_in_kernel(lab, enabled=True)
+    if name == KERNEL_RPS:
+        _steer(lab, 1 << 1)
+    try:
+        yield
+    finally:
+        if name == KERNEL_RPS:
+            _steer(lab, 0)
+        _forward_in_kernel(lab, enabled=False)
+
+
+def _forward_in_kernel(lab: Lab, *, enabled: bool) -> None:
+    with netns.inside(lab.namespace("router")):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text(f"{int(enabled)}\n")
+
+
+def _steer(lab: Lab, mask: int) -> None:
+    _python(lab, "router", "services.launcher.bench.steering", f"{mask:x}")
+
+
+def sample(lab: Lab, seconds: float) -> Sample:
+    """Measure everything once. Each measurement of a rate or stream takes `seconds`."""
+    _resolve_neighbours(lab)
+    small, small_offered = _packet_rate(lab, 60, seconds)
+    large, large_offered = _packet_rate(lab, 1514, seconds)
+    return {
+        "packets_60": small,
+        "offered_60": small_offered,
+        "packets_1514": large,
+        "offered_1514": large_offered,
+        "tcp_forth": _stream(lab, "host1", "host2", seconds),
+        "tcp_back": _stream(lab, "host2", "host1", seconds),
+        "flood_rtt": _rtt_us(lab, "--flood", "--count", str(_FLOOD_PINGS)),
+        "idle_rtt": _rtt_us(lab, "--interval", str(_IDLE_INTERVAL_S), "--count", str(_IDLE_PINGS)),
+    }
+
+
+def _resolve_neighbours(lab: Lab) -> None:
+    report = measure.ping(lab, "host1", lab.topology.address("host2"), "--count", "5", "--interval", "0.2")
+    if not report["received"]:
+        raise HopwireError("the router does not forward between the benchmark's hosts; see `hopwire doctor`")
+
+
+def _packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
+    """Return the frames a second that host2 received, and those that host1 sent."""
+    before = _received(lab)
+    report = _python(
+        lab,
+        "host1",
+        "services.launcher.bench.generator",
+        *("--interface", "eth0", "--json", "--cpu", str(_GENERATOR_CPU)),
+        *("--gateway-mac", _router_mac(lab), "--source", str(lab.topology.address("host1"))),
+        *("--first-destination", str(BENCHMARK_NETWORK[0]), "--destinations", str(DESTINATIONS)),
+        *("--frame-bytes", str(frame_bytes), "--seconds", str(seconds)),
+    )
+    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
+    return (_received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
+
+
+def _received(lab: Lab) -> int:
+    with netns.inside(lab.namespace("host2")), IPRoute() as kernel:
+        link = kernel.link("get", ifname="eth0")[0]
+        return int(link.get_attr("IFLA_STATS64")["rx_packets"])
+
+
+def _router_mac(lab: Lab) -> str:
+    host = lab.topology.address("host1")
+    interface = next(entry for entry in lab.topology.interfaces("router") if host in entry.address.network)
+    with netns.inside(lab.namespace("router")), IPRoute() as kernel:
+        return str(kernel.link("get", ifname=interface.name)[0].get_attr("IFLA_ADDRESS"))
+
+
+def _stream(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
+    """Return the Gbit/s of a TCP stream, as its receiver saw it."""
+    address: IPv4Address = lab.topology.address(receiver)
+    command = [sys.executable, "-m", stream.__name__]
+    server = lab.popen(receiver, [*command, "server", str(address)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()
+        _python(lab, sender, stream.__name__, "client", str(address), "--seconds", str(seconds))
+        output, errors = server.communicate(timeout=_LIMIT_S)
+    finally:
+        lab.end(server)
+    if server.returncode != 0:
+        raise HopwireError(f"the TCP stream's server on {receiver} failed: {errors.strip()}")
+    report = json.loads(output)
+    return float(report["bytes"]) * 8 / float(report["seconds"]) / 1e9
+
+
+def _rtt_us(lab: Lab, *options: str) -> float:
+    report = measure.ping(lab, "host1", lab.topology.address("host2"), *options)
+    if report["rtt_us"] is None:
+        raise HopwireError("no ping was answered")
+    return report["rtt_us"]["median"]
+
+
+def _python(lab: Lab, node: str, module: str, *arguments: str) -> Any:
+    done = lab.run(node, [sys.executable, "-m", module, *arguments], limit_s=_LIMIT_S)
+    if done.returncode != 0:
+        raise HopwireError(f"{module} failed on {node}: {done.stderr.strip() or f'status {done.returncode}'}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
