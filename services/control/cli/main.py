@@ -95,14 +95,14 @@ app = typer.Typer(
 
 
 def version() -> str:
-    """Return the version of hopwire that is installed here."""
+    """Return the version of hopwire that is installed here; `source` where it runs from a source tree."""
     from importlib.metadata import PackageNotFoundError  # noqa: PLC0415 - only who asks pays for it
     from importlib.metadata import version as installed_version  # noqa: PLC0415
 
     try:
         return installed_version("hopwire")
     except PackageNotFoundError:
-        return "unknown (not installed)"
+        return "source"
 
 
 def _show_version(value: bool) -> None:
