@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test lint bench install kernels lock clean help
+.PHONY: demo test lint bench picture install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
@@ -28,6 +28,9 @@ lint: $(VENV)/.runtime $(VENV)/.test $(VENV)/.lint
 
 bench: kernels
 	@$(BIN)/hopwire bench $(BENCH_ARGS)
+
+picture: kernels
+	@$(BIN)/python docs/picture.py
 
 install: kernels
 

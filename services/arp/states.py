@@ -71,7 +71,7 @@ def _to(state: State, *do: Do) -> Transition:
 
 # Rows that states share
 _GIVE_MAC: Final = (Do.LEARN, Do.SEND_WAITING, Do.PUBLISH)
-_CONFIGURED: Final = {Event.CONFIGURED: _to(State.PERMANENT, *_GIVE_MAC)}
+_CONFIGURED: Final = {Event.CONFIGURED: _to(State.PERMANENT, Do.LEARN, Do.PUBLISH)}
 _FLUSHED: Final = {Event.LINK_DOWN: _to(State.NONE, Do.WITHDRAW)}
 _NEW_MAC: Final = {
     Event.REPLY_OTHER_MAC: _to(State.REACHABLE, Do.LEARN, Do.PUBLISH),
@@ -93,7 +93,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.HINT: _to(State.STALE, *_GIVE_MAC),
         Event.EVICTED: _to(State.NONE, Do.DROP_WAITING),
         Event.LINK_DOWN: _to(State.NONE, Do.DROP_WAITING),
-        **_CONFIGURED,
+        Event.CONFIGURED: _to(State.PERMANENT, *_GIVE_MAC),
     },
     State.REACHABLE: {
         Event.DATAGRAM: _to(State.REACHABLE, Do.SEND),

@@ -70,15 +70,21 @@ def also_listen(socket: zmq.Socket[Any], endpoint: str) -> None:
 
 
 def connected(
-    context: zmq.Context[Any], kind: int, endpoint: str, high_water_mark: int = FRAME_BATCHES
+    context: zmq.Context[Any],
+    kind: int,
+    endpoint: str,
+    high_water_mark: int = FRAME_BATCHES,
+    *,
+    queue_for_absent: bool = False,
 ) -> zmq.Socket[Any]:
     """Return a socket connected to `endpoint`, which need not be there yet.
 
-    A PUSH socket queues nothing for a peer that is not there (IMMEDIATE).
+    :param queue_for_absent: keep up to `high_water_mark` messages for a peer that is not there; otherwise sending
+        to it fails (IMMEDIATE).
     """
     socket = _socket(context, kind, high_water_mark)
-    if kind == zmq.PUSH:
-        socket.set(zmq.IMMEDIATE, 1)
+    if kind != zmq.SUB and not queue_for_absent:
+        socket.set(zmq.IMMEDIATE, 1)  # before connect: later it has no effect
     if kind == zmq.SUB:
         socket.set(zmq.SUBSCRIBE, b"")
     try:
@@ -198,8 +204,8 @@ class StateSubscriber:
     def __init__(self, context: zmq.Context[Any], endpoint: str, snapshot_endpoint: str) -> None:
         """Connect both sockets, subscription first."""
         self.changes = connected(context, zmq.SUB, endpoint, STATE_MESSAGES)
-        self.snapshots = connected(context, zmq.DEALER, snapshot_endpoint)
-        self.snapshots.set(zmq.IMMEDIATE, 1)
+        # one request waits for a publisher that is yet to come, so that its first act is to answer it
+        self.snapshots = connected(context, zmq.DEALER, snapshot_endpoint, 1, queue_for_absent=True)
         self.tracker = CloneTracker()
         self.malformed = 0
 
@@ -285,10 +291,13 @@ class RpcClient:
         self._next_id += 1
         request = encode(RpcRequest(id=self._next_id, method=method, params=params or {}))
         deadline = time.monotonic() + timeout_s
-        self._socket.send(request)
+        sent = False
         while (left_ms := int((deadline - time.monotonic()) * 1000)) > 0:
-            if not self._socket.poll(left_ms):
+            if not self._socket.poll(left_ms, zmq.POLLIN if sent else zmq.POLLOUT):
                 break
+            if not sent:
+                sent = try_send(self._socket, [request])
+                continue
             reply = _decoded(self._socket.recv_multipart())
             if not isinstance(reply, RpcReply) or reply.id != self._next_id:
                 continue

@@ -4,6 +4,7 @@ Subscribe first, then ask for a snapshot; drop changes at or below its sequence 
 silent publisher means a new snapshot.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ HEARTBEAT_S: Final = 0.5
 SILENCE_S: Final = 3.0
 """A publisher unheard for so long is asked again: six heartbeats."""
 SNAPSHOT_RETRY_S: Final = 1.0
+
+_VOID_EPOCHS: Final = 8
 
 Action = Literal["apply", "ignore", "resync"]
 
@@ -24,6 +27,8 @@ class CloneTracker:
     epoch: int = -1
     sequence: int = -1
     synchronised: bool = False
+    _void: deque[int] = field(default_factory=lambda: deque(maxlen=_VOID_EPOCHS))
+    """Epochs whose publications may still lie in the queue, although a snapshot of another one has come since."""
     _asked_at: float = field(default=float("-inf"))
     _heard_at: float = field(default=float("-inf"))
 
@@ -32,6 +37,8 @@ class CloneTracker:
 
         Publications that come while no snapshot is there must be kept back until one is.
         """
+        if envelope.epoch in self._void:
+            return "ignore"  # and no sign of life
         self._heard_at = now
         is_change = envelope.body is not None
         if envelope.epoch == self.epoch:
@@ -40,6 +47,8 @@ class CloneTracker:
             if is_change and envelope.sequence == self.sequence + 1:
                 self.sequence = envelope.sequence
                 return "apply"
+        else:
+            self._void.append(envelope.epoch)  # unless the snapshot, which is now asked for, is of this epoch
         self.synchronised = False
         return "resync"
 
@@ -48,8 +57,13 @@ class CloneTracker:
         self._heard_at = now
         if envelope.body is None:
             return "ignore"
-        if self.synchronised and envelope.epoch == self.epoch and envelope.sequence <= self.sequence:
-            return "ignore"
+        if envelope.epoch == self.epoch:
+            if envelope.sequence < self.sequence or (self.synchronised and envelope.sequence == self.sequence):
+                return "ignore"
+        else:
+            self._void.append(self.epoch)
+            if envelope.epoch in self._void:
+                self._void.remove(envelope.epoch)
         self.epoch = envelope.epoch
         self.sequence = envelope.sequence
         self.synchronised = True

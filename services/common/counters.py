@@ -16,8 +16,11 @@ from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Final
 
+from services.common.errors import HopwireError
+
 MAX_INTERFACES: Final = 256
 """Rows of a block: interfaces that a service may meet in its life, by interface index. Row 0 is "none"."""
+MAX_INTERFACE_INDEX: Final = 0x7FFF_FFFF  # a positive int in Linux
 
 
 class Kind(Enum):
@@ -69,7 +72,7 @@ class Counter(IntEnum):
     DROP_FORWARDER_FULL = Kind.DROPPED, "the ring or queue to the forwarder was full"
     DROP_ARP_FULL = Kind.DROPPED, "the queue to arp was full, or arp was away"
     DROP_RUNT = Kind.DROPPED, "shorter than an Ethernet header"
-    DROP_SNAPPED = Kind.DROPPED, "longer than a slot of the receive ring"
+    DROP_SNAPPED = Kind.DROPPED, "longer than a super-frame of 64 KiB, or than a slot of the receive ring"
     DROP_VLAN = Kind.DROPPED, "carries a VLAN tag, so belongs to another interface"
     DROP_STALE = Kind.DROPPED, "older than 100 ms when a restarted forwarder found it"
     DROP_RING_ENTRY = Kind.DROPPED, "a ring entry points outside its area, or lies about its length"
@@ -137,6 +140,65 @@ _MAGIC: Final = b"hopwirec"
 _SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join(Counter.__members__).encode()).digest()[:8], "little")
 
 
+_FILE_BYTES: Final = _HEADER.size + MAX_INTERFACES * _ROW_VALUES * _VALUE_BYTES
+
+
+def _values(block: mmap.mmap) -> memoryview:
+    return memoryview(block)[_HEADER.size :].cast("q")
+
+
+def _existing(path: Path) -> mmap.mmap | None:
+    """Map the block at `path`; None where there is none of this version, or it is damaged."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if os.fstat(descriptor).st_size != _FILE_BYTES:
+            return None
+        block = mmap.mmap(descriptor, _FILE_BYTES)
+    finally:
+        os.close(descriptor)
+    with _values(block) as values:
+        if block[: _HEADER.size] == _HEADER.pack(_MAGIC, _SCHEMA) and _is_sound(values):
+            return block
+    block.close()
+    return None
+
+
+def _is_sound(values: memoryview) -> bool:
+    """Tell whether the rows in use are the first ones, each of an interface of its own, and no count is negative."""
+    none, *indices = values[::_ROW_VALUES].tolist()
+    used = [index for index in indices if index]
+    return (
+        none == 0
+        and used == indices[: len(used)]
+        and len(set(used)) == len(used)
+        and max(used, default=0) <= MAX_INTERFACE_INDEX
+        and min(values) >= 0
+    )
+
+
+def _fresh(path: Path) -> mmap.mmap:
+    """Map a new block at `path`; whoever has mapped an older one keeps it."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        # on a full tmpfs a hole would end the process by SIGBUS as soon as it counts
+        os.posix_fallocate(descriptor, 0, _FILE_BYTES)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, _SCHEMA), 0)
+        block = mmap.mmap(descriptor, _FILE_BYTES)
+        fresh.rename(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return block
+
+
 class CounterBlock:
     """One service's counters: a row an interface, a column a counter, in shared memory.
 
@@ -147,32 +209,28 @@ class CounterBlock:
     row_values: Final = _ROW_VALUES
 
     def __init__(self, path: Path) -> None:
-        """Open the block at `path`; one of another version, or damaged, starts again from zero."""
-        size = _HEADER.size + MAX_INTERFACES * _ROW_VALUES * _VALUE_BYTES
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        """Open the block at `path`; one of another version, or damaged, starts again from zero.
+
+        :raises HopwireError: the file cannot be made, or there is no room for it.
+        """
         try:
-            head = os.pread(descriptor, _HEADER.size, 0)
-            if os.fstat(descriptor).st_size != size or head != _HEADER.pack(_MAGIC, _SCHEMA):
-                os.ftruncate(descriptor, 0)
-                os.ftruncate(descriptor, size)
-                os.pwrite(descriptor, _HEADER.pack(_MAGIC, _SCHEMA), 0)
-            self._map = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
-        self.values = memoryview(self._map)[_HEADER.size :].cast("q")
-        self._rows: dict[int, int] = {0: 0}
-        for row in range(1, MAX_INTERFACES):
-            interface_index = self.values[row * _ROW_VALUES]
-            if interface_index:
-                self._rows[interface_index] = row
+            self._map = _existing(path) or _fresh(path)
+        except OSError as error:
+            raise HopwireError(f"cannot keep counters in {path}: {error.strerror}; check the run directory") from error
+        self.values = _values(self._map)
+        self._rows: dict[int, int] = {
+            index: row for row, index in enumerate(self.values[::_ROW_VALUES].tolist()) if index or row == 0
+        }
 
     def row(self, interface_index: int) -> int:
-        """Return the row of an interface, taking a new one at first sight; row 0 when all are taken."""
+        """Return the row of an interface, taking a new one at first sight; row 0 when all are taken.
+
+        Row 0 also counts what says it came from an interface that there cannot be.
+        """
         row = self._rows.get(interface_index)
         if row is None:
             row = len(self._rows)
-            if row >= MAX_INTERFACES:
+            if row >= MAX_INTERFACES or not 0 < interface_index <= MAX_INTERFACE_INDEX:
                 return 0
             self._rows[interface_index] = row
             self.values[row * _ROW_VALUES] = interface_index

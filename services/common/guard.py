@@ -24,17 +24,15 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from services.common import netlink
+from services.common.netlink import attribute, nested
+
 TABLE: Final = "hopwire"
 _PROBE_TABLE: Final = "hopwire-probe"
 _CHAIN: Final = "passing"
 _PRIORITY: Final = 300  # behind the administrator's own ingress chains, which are usually at 0
 
 _NETLINK_NETFILTER: Final = 12  # linux/netlink.h
-_NLMSG_ERROR: Final = 2
-_NLM_F_REQUEST: Final = 0x001
-_NLM_F_ACK: Final = 0x004
-_NLM_F_CREATE: Final = 0x400
-_NLA_F_NESTED: Final = 0x8000
 
 _SUBSYSTEM: Final = 10  # linux/netfilter/nfnetlink.h, NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN: Final = 0x10
@@ -61,10 +59,6 @@ _PACKET_HOST: Final = 0  # linux/if_packet.h
 _ETHER_TYPE_OFFSET: Final = 12
 _ETHER_TYPE_IPV4: Final = b"\x08\x00"
 _ADDRESS_TYPES_LEFT_ALONE: Final = (2, 3, 5)  # linux/rtnetlink.h: RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST
-
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
-_ERROR = struct.Struct("=i")  # nlmsgerr: minus the error's number, 0 in an acknowledgement
-
 _NOT_SUPPORTED: Final = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
@@ -123,54 +117,51 @@ def _replacement(interface_names: Sequence[str]) -> list[tuple[int, bytes]]:
 
 
 def _chain(interface_names: Sequence[str]) -> bytes:
-    devices = _nested(4, *(_text(1, name) for name in interface_names))  # NFTA_HOOK_DEVS, NFTA_DEVICE_NAME
-    hook = _nested(4, _number(1, _HOOK_INGRESS), _number(2, _PRIORITY), devices)  # NFTA_CHAIN_HOOK
+    devices = nested(4, *(_text(1, name) for name in interface_names))  # NFTA_HOOK_DEVS, NFTA_DEVICE_NAME
+    hook = nested(4, _number(1, _HOOK_INGRESS), _number(2, _PRIORITY), devices)  # NFTA_CHAIN_HOOK, NFTA_HOOK_*
     return _text(1, TABLE) + _text(3, _CHAIN) + hook + _text(7, "filter")  # NFTA_CHAIN_TABLE, _NAME, _TYPE
 
 
 def _rule(table: str) -> bytes:
-    expressions = [
-        _expression("meta", _number(1, _REGISTER_1), _number(2, _META_PACKET_TYPE)),
+    """Return the rule; each step that does not hold ends it, and the frame goes on to the kernel."""
+    steps = [
+        _load("meta", _META_PACKET_TYPE),  # NFTA_META_DREG, _KEY
         _compare(_COMPARE_EQUAL, bytes((_PACKET_HOST,))),
-        _expression(
-            "payload",
-            _number(1, _REGISTER_1),
-            _number(2, _PAYLOAD_LINK_LAYER),
-            _number(3, _ETHER_TYPE_OFFSET),
-            _number(4, len(_ETHER_TYPE_IPV4)),
-        ),
+        # NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN
+        _load("payload", _PAYLOAD_LINK_LAYER, _ETHER_TYPE_OFFSET, len(_ETHER_TYPE_IPV4)),
         _compare(_COMPARE_EQUAL, _ETHER_TYPE_IPV4),
-        _expression(
-            "fib", _number(1, _REGISTER_1), _number(2, _FIB_RESULT_ADDRESS_TYPE), _number(3, _FIB_BY_DESTINATION)
-        ),
+        _load("fib", _FIB_RESULT_ADDRESS_TYPE, _FIB_BY_DESTINATION),  # NFTA_FIB_DREG, _RESULT, _FLAGS
         *(_compare(_COMPARE_NOT_EQUAL, struct.pack("=I", kind)) for kind in _ADDRESS_TYPES_LEFT_ALONE),
-        _expression("immediate", _number(1, _REGISTER_VERDICT), _nested(2, _nested(2, _number(1, _VERDICT_DROP)))),
+        _drop(),
     ]
-    return _text(1, table) + _text(2, _CHAIN) + _nested(4, *expressions)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+    return _text(1, table) + _text(2, _CHAIN) + nested(4, *steps)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+
+
+def _load(name: str, *values: int) -> bytes:
+    """Return an expression that loads register 1: the register is its attribute 1, and then come these, in order."""
+    return _expression(name, *(_number(kind, value) for kind, value in enumerate((_REGISTER_1, *values), start=1)))
 
 
 def _compare(operator: int, value: bytes) -> bytes:
-    return _expression("cmp", _number(1, _REGISTER_1), _number(2, operator), _nested(3, _attribute(1, value)))
+    """Return an expression that compares register 1 with a value (NFTA_CMP_SREG, _OP, _DATA; NFTA_DATA_VALUE)."""
+    return _expression("cmp", _number(1, _REGISTER_1), _number(2, operator), nested(3, attribute(1, value)))
+
+
+def _drop() -> bytes:
+    """Return the verdict (NFTA_IMMEDIATE_DREG, _DATA; NFTA_DATA_VERDICT; NFTA_VERDICT_CODE)."""
+    return _expression("immediate", _number(1, _REGISTER_VERDICT), nested(2, nested(2, _number(1, _VERDICT_DROP))))
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
-    return _nested(1, _text(1, name), _nested(2, *attributes))  # NFTA_LIST_ELEM: NFTA_EXPR_NAME, NFTA_EXPR_DATA
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
-
-
-def _nested(kind: int, *attributes: bytes) -> bytes:
-    return _attribute(_NLA_F_NESTED | kind, b"".join(attributes))
+    return nested(1, _text(1, name), nested(2, *attributes))  # NFTA_LIST_ELEM: NFTA_EXPR_NAME, NFTA_EXPR_DATA
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack(">I", value))
+    return attribute(kind, struct.pack(">I", value))
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, os.fsencode(value) + b"\0")
+    return attribute(kind, os.fsencode(value) + b"\0")
 
 
 def _commit(messages: Sequence[tuple[int, bytes]]) -> None:
@@ -178,8 +169,8 @@ def _commit(messages: Sequence[tuple[int, bytes]]) -> None:
     batch = _message(_BATCH_BEGIN, 0, 0, 0, _SUBSYSTEM, b"")
     for sequence, (kind, attributes) in enumerate(messages, start=1):
         # every failure is reported, success only where an acknowledgement is asked for: once is enough
-        acknowledge = _NLM_F_ACK if sequence == len(messages) else 0
-        batch += _message(kind, _NLM_F_CREATE | acknowledge, sequence, _FAMILY_NETDEV, 0, attributes)
+        acknowledge = netlink.NLM_F_ACK if sequence == len(messages) else 0
+        batch += _message(kind, netlink.NLM_F_CREATE | acknowledge, sequence, _FAMILY_NETDEV, 0, attributes)
     batch += _message(_BATCH_END, 0, len(messages) + 1, 0, _SUBSYSTEM, b"")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
         kernel.bind((0, 0))
@@ -192,7 +183,7 @@ def _commit(messages: Sequence[tuple[int, bytes]]) -> None:
 
 def _message(kind: int, flags: int, sequence: int, family: int, resource: int, attributes: bytes) -> bytes:
     payload = struct.pack(">BBH", family, 0, resource) + attributes  # nfgenmsg: family, version, resource
-    return _HEADER.pack(_HEADER.size + len(payload), kind, _NLM_F_REQUEST | flags, sequence, 0) + payload
+    return netlink.message(kind, flags, sequence, payload)
 
 
 def _answers(kernel: socket.socket) -> list[int]:
@@ -200,12 +191,11 @@ def _answers(kernel: socket.socket) -> list[int]:
     numbers: list[int] = []
     while True:
         try:
-            answer = kernel.recv(65_536, socket.MSG_DONTWAIT)
+            datagram = kernel.recv(netlink.RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return numbers
-        offset = 0
-        while offset + _HEADER.size <= len(answer):
-            length, kind, _flags, _sequence, _port = _HEADER.unpack_from(answer, offset)
-            if kind == _NLMSG_ERROR:
-                numbers.append(-_ERROR.unpack_from(answer, offset + _HEADER.size)[0])
-            offset += max(length + 3 & ~3, _HEADER.size)
+        numbers += [
+            netlink.error_number(payload)
+            for kind, _flags, payload in netlink.messages(datagram)
+            if kind == netlink.NLMSG_ERROR
+        ]

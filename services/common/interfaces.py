@@ -4,14 +4,32 @@ In a container with several networks the order of the interfaces is not fixed, s
 an address or a subnet names one for good.
 """
 
+import errno
+import os
+import socket
+import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
-from typing import Any, Final
+from typing import Final
 
+from services.common import netlink
 from services.common.errors import HopwireError
 
-_AF_INET: Final = 2
+_RTM_GETLINK: Final = 18  # linux/rtnetlink.h
+_RTM_GETADDR: Final = 22
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, ARPHRD, index, flags, change
+_ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
+_IFLA_ADDRESS: Final = 1  # linux/if_link.h
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
+_IFLA_MASTER: Final = 10
+_IFA_ADDRESS: Final = 1  # linux/if_addr.h
+_IFA_LOCAL: Final = 2
+_DUMP_TIMEOUT_S: Final = 5.0
+_DUMP_ATTEMPTS: Final = 10
+
 _IFF_UP: Final = 0x1  # linux/if.h
 _ARPHRD_ETHER: Final = 1  # linux/if_arp.h
 _ARPHRD_NAMES: Final = {
@@ -58,35 +76,65 @@ def list_interfaces() -> list[InterfaceInfo]:
 
     :raises HopwireError: the kernel does not answer.
     """
-    # Imported here: most of those who need the names above do not ask the kernel.
-    from pyroute2 import IPRoute  # noqa: PLC0415
-    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
-
     try:
-        with IPRoute() as kernel:
-            links = list(kernel.get_links())
-            addresses = list(kernel.get_addr(family=_AF_INET))
-    except (OSError, NetlinkError) as error:
+        links = _dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+        address_messages = _dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0))
+    except OSError as error:
         raise HopwireError(f"cannot list the interfaces: {error}; does the kernel offer rtnetlink here?") from error
-    return sorted((_info(link, addresses) for link in links), key=lambda interface: interface.index)
+    addresses: dict[int, list[IPv4Interface]] = {}
+    for payload in address_messages:
+        _family, prefix_length, _flags, _scope, index = _ADDRESS.unpack_from(payload)
+        found = netlink.attributes(payload[_ADDRESS.size :])
+        # on a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is always our own
+        own = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+        addresses.setdefault(index, []).append(IPv4Interface((own, prefix_length)))
+    interfaces = [_interface(payload, addresses) for payload in links]
+    return sorted(interfaces, key=lambda interface: interface.index)
 
 
-def _info(link: Any, addresses: Sequence[Any]) -> InterfaceInfo:
+def _interface(payload: bytes, addresses: dict[int, list[IPv4Interface]]) -> InterfaceInfo:
+    _family, link_type, index, flags, _change = _LINK.unpack_from(payload)
+    found = netlink.attributes(payload[_LINK.size :])
     return InterfaceInfo(
-        index=link["index"],
-        name=link.get("ifname"),
-        mac=bytes.fromhex((link.get("address") or "").replace(":", "")),
-        mtu=link.get("mtu") or 0,
-        link_type=link["ifi_type"],
-        is_up=bool(link["flags"] & _IFF_UP),
-        master=link.get("master") or 0,
-        addresses=tuple(
-            # on a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is always our own
-            IPv4Interface((address.get("local") or address.get("address"), address["prefixlen"]))
-            for address in addresses
-            if address["index"] == link["index"]
-        ),
+        index=index,
+        name=os.fsdecode(found[_IFLA_IFNAME].rstrip(b"\0")),
+        mac=found.get(_IFLA_ADDRESS, b""),
+        mtu=int.from_bytes(found[_IFLA_MTU], sys.byteorder),
+        link_type=link_type,
+        is_up=bool(flags & _IFF_UP),
+        master=int.from_bytes(found.get(_IFLA_MASTER, b""), sys.byteorder),
+        addresses=tuple(addresses.get(index, ())),
     )
+
+
+def _dump(kind: int, payload: bytes) -> list[bytes]:
+    """Return the payloads of all answers to a dump request.
+
+    :raises OSError: the kernel refuses, or its list kept changing while it was read.
+    """
+    for _attempt in range(_DUMP_ATTEMPTS):
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+            kernel.settimeout(_DUMP_TIMEOUT_S)
+            kernel.sendto(netlink.message(kind, netlink.NLM_F_DUMP, 1, payload), (0, 0))
+            answers = _answers(kernel)
+        if answers is not None:
+            return answers
+    raise OSError(errno.EBUSY, "the kernel's list does not stop changing")
+
+
+def _answers(kernel: socket.socket) -> list[bytes] | None:
+    """Return what the kernel answers up to the end of its dump; None if it had to begin anew."""
+    payloads: list[bytes] = []
+    interrupted = False
+    while True:
+        for kind, flags, payload in netlink.messages(kernel.recv(netlink.RECEIVE_BYTES)):
+            interrupted = interrupted or bool(flags & netlink.NLM_F_DUMP_INTR)
+            if kind == netlink.NLMSG_DONE:
+                return None if interrupted else payloads
+            if kind == netlink.NLMSG_ERROR:
+                number = netlink.error_number(payload)
+                raise OSError(number, os.strerror(number))
+            payloads.append(payload)
 
 
 def find_interface(selector: str) -> InterfaceInfo:

@@ -22,6 +22,7 @@ _SERVICES: Final = Path(__file__).resolve().parents[1]
 _FOLDERS: Final = ("common", "ingress", "forwarder")
 _OPTIONS: Final = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without Numba's runtime a kernel cannot allocate, and counts no references to the arrays it is given."""
+_FINGERPRINT_DIGITS: Final = 16
 _MARK: Final = "services.common.kernels import"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,16 +34,22 @@ def _sources() -> list[Path]:
     return [path for path in files if _MARK in path.read_text() and path != Path(__file__).resolve()]
 
 
+def _constants() -> list[Path]:
+    """Return the files whose constants become part of the machine code, though they hold no kernel."""
+    common = _SERVICES / "common"
+    return [common / "counters.py", common / "messages.py", *sorted((common / "wire").glob("*.py"))]
+
+
 def _fingerprint() -> str:
     """Return a digest of all that the machine code depends on.
 
     Numba's own cache looks only at the file of the outermost function; a kernel that calls one of another file
-    would go on running that one's old code.
+    would go on running that one's old code, and with the old values of its constants: counters' columns, offsets.
     """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-    for path in [Path(__file__), *_sources()]:
+    for path in [Path(__file__), *_constants(), *_sources()]:
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 _ROOT: Final = Path(os.environ.get("HOPWIRE_KERNEL_CACHE") or _SERVICES.parent / ".kernels")
@@ -80,7 +87,7 @@ def compile_all() -> float:
     started = time.monotonic()
     for path in _sources():
         importlib.import_module(".".join(("services", path.parent.name, path.stem)))
-    for old in _ROOT.iterdir():
+    for old in _ROOT.glob("[0-9a-f]" * _FINGERPRINT_DIGITS):
         if old != CACHE:
             shutil.rmtree(old, ignore_errors=True)
     return time.monotonic() - started

@@ -25,6 +25,9 @@ PrefixLength = Annotated[int, Field(ge=0, le=32)]
 InterfaceIndex = Annotated[int, Field(ge=0, le=0x7FFF_FFFF)]
 Mac = Annotated[bytes, Field(min_length=6, max_length=6)]
 Name = Annotated[str, Field(max_length=64)]
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what msgpack, struct and NumPy carry on in 64 bits
+Mtu = Annotated[int, Field(ge=0, le=0x7FFF_FFFF)]  # bytes of IP; a signed 32-bit number in Linux
+Count = Annotated[int, Field(ge=0, le=2**60)]  # bytes of 18 years at 2 GB/s; sums over services stay below 2**64
 
 
 class MessageError(ValueError):
@@ -43,7 +46,7 @@ class Bell(_Part):
 
     kind: Literal["bell"] = "bell"
     interface: Name
-    epoch: int = Field(description="of the ring; an unknown one makes the forwarder attach to the new ring")
+    epoch: Number = Field(description="of the ring; an unknown one makes the forwarder attach to the new ring")
 
 
 class FrameBatch(_Part):
@@ -110,7 +113,7 @@ class Interface(_Part):
     index: InterfaceIndex
     name: Name
     mac: Mac
-    mtu: int = Field(ge=0, description="bytes of IP")
+    mtu: Mtu = Field(description="bytes of IP")
     up: bool = Field(description="administratively up, and with carrier")
     addresses: list[InterfaceAddress]
 
@@ -132,7 +135,7 @@ class Path(_Part):
     id: int = Field(ge=1, le=0x7FFF_FFFF)
     kind: RouteKind
     next_hops: list[NextHop] = Field(description="empty unless unicast")
-    mtu: int = Field(default=0, ge=0, description="the route's own MTU in bytes; 0: the interface's")
+    mtu: Mtu = Field(default=0, description="the route's own MTU in bytes; 0: the interface's")
 
 
 _ROUTE = struct.Struct("=IBI")
@@ -200,8 +203,8 @@ class StateEnvelope(_Part):
     """What PUB and the snapshot sockets carry: a body in its place in the publisher's sequence."""
 
     kind: Literal["state"] = "state"
-    epoch: int = Field(ge=0, description="the publisher's start; another one means: all before is void")
-    sequence: int = Field(ge=0, description="of this change; of the last one in a snapshot or a heartbeat")
+    epoch: Number = Field(description="the publisher's start; another one means: all before is void")
+    sequence: Number = Field(description="of this change; of the last one in a snapshot or a heartbeat")
     body: Annotated[RouterState | NeighbourState, Field(discriminator="kind")] | None = Field(
         default=None, description="none in a heartbeat"
     )
@@ -220,7 +223,7 @@ class RpcRequest(_Part):
     """A question. The same id twice is the same question."""
 
     kind: Literal["rpc-request"] = "rpc-request"
-    id: int = Field(ge=0)
+    id: Number
     method: Name
     params: dict[str, Any] = {}
 
@@ -236,7 +239,7 @@ class RpcReply(_Part):
     """The answer to the request of this id: a result or an error."""
 
     kind: Literal["rpc-reply"] = "rpc-reply"
-    id: int = Field(ge=0)
+    id: Number
     result: Any = None
     error: RpcError | None = None
 
@@ -247,11 +250,11 @@ class Report(_Part):
     kind: Literal["report"] = "report"
     service: Literal["ingress", "forwarder", "arp"]
     instance: Name = Field(description="the service's name; for an ingress with its interface: `ingress-eth0`")
-    pid: int
+    pid: Number
     ready: bool
     interfaces: list[InterfaceIndex] = Field(description="the interfaces it serves")
-    generation: int = Field(default=0, description="the last sequence number of control's state it has applied")
-    counters: dict[InterfaceIndex, dict[Name, int]] = Field(description="by interface index and `Counter` name")
+    generation: Number = Field(default=0, description="the last sequence number of control's state it has applied")
+    counters: dict[InterfaceIndex, dict[Name, Count]] = Field(description="by interface index and `Counter` name")
 
 
 Message = Annotated[
@@ -278,7 +281,8 @@ def decode(data: bytes) -> Any:
         raise MessageError("message too long")
     try:
         return _ADAPTER.validate_python(msgpack.unpackb(memoryview(data)[1:], strict_map_key=False))
-    except (ValidationError, ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        # TypeError: a map whose key is a list or a map
         raise MessageError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 

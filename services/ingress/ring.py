@@ -12,6 +12,7 @@ from services.common.counters import Counter
 from services.common.frame_ring import FULL, LENGTH, PACKET_TYPE, POSITION, STALE_NS, TIMESTAMP_NS, publish, reserve
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import copy_bytes, load_acquire, store_release
+from services.common.messages import MAX_FRAME_BYTES
 from services.common.wire import ethernet, virtio_net
 
 # struct tpacket2_hdr, byte offsets
@@ -107,7 +108,7 @@ def _word16(memory: Any, start: int) -> int:
 def _link_drop(memory: Any, start: int, status: int) -> int:
     """Return the reason to drop the frame of a slot, or -1."""
     length = _word32(memory, start + _LENGTH)
-    if _word32(memory, start + _SNAPPED_LENGTH) < length:
+    if _word32(memory, start + _SNAPPED_LENGTH) < length or length > MAX_FRAME_BYTES:
         return _DROP_SNAPPED
     if length < _ETHERNET:
         return _DROP_RUNT

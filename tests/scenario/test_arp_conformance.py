@@ -383,10 +383,13 @@ class TestMacChange:
         network.hear(REQUEST, HOST_MAC, HOST, OWN0)  # back again, within a second of the change
         assert network.neighbours == {(ETH0, HOST): NEW_MAC}
 
-    def test_also_of_several_answers_to_a_probe(self, network: Network) -> None:
+    @pytest.mark.parametrize("state", ["STALE", "DELAY", "PROBE"])
+    def test_also_of_several_that_confirm_an_older_entry(self, network: Network, state: str) -> None:
         network.hear(REQUEST, HOST_MAC, HOST, OWN0)
-        network.use(HOST)
-        network.advance_until(lambda: network.state() == "PROBE")
+        network.advance(2.0)
+        if state != "STALE":
+            network.use(HOST)
+        network.advance_until(lambda: network.state() == state)
         network.answer()
         network.advance(0.5)
         network.answer(NEW_MAC)

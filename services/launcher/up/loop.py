@@ -63,9 +63,8 @@ class Launcher:
             self._supervisor.set_interfaces({interface.name: interface.index for interface in usable})
             self._readiness.set_interfaces(usable, now)
         for instance, status in ended:
-            self._supervisor.on_exit(instance, status, now)
-            if not self._supervisor.stopping:
-                self._log.warning("service ended", instance=instance, status=status)
+            if self._supervisor.on_exit(instance, status, now):
+                self._log.warning("service died", instance=instance, status=status)
         if not self._supervisor.stopping and self._readiness.ask_when_due(now):
             self._supervisor.set_ready()
 

@@ -51,12 +51,13 @@ class Readiness:
         if self._waits_for_interface:
             return False
         status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S)
-        if status is not None and status.ready:
+        if status is not None and status.ready and any(interface.forwarding for interface in status.interfaces):
             self.is_ready = True
             print(ready_line(status, _route_count(), now - self._began_at), flush=True)
         elif now >= self._explain_at:
             self._explain_at = now + _EXPLAIN_INTERVAL_S
-            self._log.warning("not ready yet", waiting_for=status.waiting_for if status else ["control's answer"])
+            waiting_for = (status.waiting_for or ["an interface with a carrier"]) if status else ["control's answer"]
+            self._log.warning("not ready yet", waiting_for=waiting_for)
         return self.is_ready
 
 
@@ -67,8 +68,7 @@ def ready_line(status: RouterStatus, routes: int, seconds: float) -> str:
         for interface in status.interfaces
         if interface.forwarding
     ]
-    listing = ", ".join(interfaces) or "no interface with a carrier"
-    return f"hopwire ready: {listing} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
+    return f"hopwire ready: {', '.join(interfaces)} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
 
 
 def _route_count() -> int:

@@ -97,23 +97,26 @@ class Supervisor:
         """Stop everything, in order, and start nothing any more."""
         self._stopping = True
 
-    def on_exit(self, instance: str, status: int, now: float) -> None:
+    def on_exit(self, instance: str, status: int, now: float) -> bool:
         """Take note that a process has ended: its exit status, or minus the signal that killed it.
 
         Before the router was ever ready, a process that ends itself with an error would do so again: all stops.
+
+        :returns: whether it died, and starts again.
         """
         process = self._processes.pop(instance)
         if self._stopping or process.state is _State.ENDING or not self._is_wanted(instance, process):
-            return
+            return False
         if status > 0 and not self._was_ready:
             self.failed = instance
             self._stopping = True
-            return
+            return False
         deaths = 0 if now - process.started_at >= GOOD_LIFE_S else process.deaths
         pause_s = min(SECOND_RESTART_S * 2 ** (deaths - 1), LONGEST_RESTART_S) if deaths else FIRST_RESTART_S
         self._processes[instance] = _Process(
             process.interface_index, _State.PAUSING, process.started_at, now + pause_s, deaths + 1
         )
+        return True
 
     def actions(self, now: float) -> list[Action]:
         """Return what is to be done now, and take it as done."""

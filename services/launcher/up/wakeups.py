@@ -8,8 +8,9 @@ import socket
 from contextlib import ExitStack
 from typing import Final
 
+from services.common.netlink import RECEIVE_BYTES
+
 _RTMGRP_LINK: Final = 1  # linux/rtnetlink.h
-_RECEIVE_BYTES: Final = 65_536
 
 
 class Wakeups:
@@ -42,7 +43,7 @@ def _drain(source: socket.socket) -> bool:
     something = False
     while True:
         try:
-            source.recv(_RECEIVE_BYTES)
+            source.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return something
         except OSError as error:

@@ -320,7 +320,15 @@ def test_what_must_not_prolong_a_state(begin: Callable[[Driver], None], stimulus
     assert driver.resolver.next_deadline() == deadline
 
 
-@pytest.mark.parametrize(("begin", "stimulus", "seconds"), [(reachable, E.REPLY, 30.0), (stale, E.HINT, 60.0)])
+@pytest.mark.parametrize(
+    ("begin", "stimulus", "seconds"),
+    [
+        (reachable, E.REPLY, 30.0),
+        (reachable, E.REPLY_OTHER_MAC, 30.0),
+        (stale, E.HINT, 60.0),
+        (stale, E.HINT_OTHER_MAC, 60.0),
+    ],
+)
 def test_what_prolongs_a_state(begin: Callable[[Driver], None], stimulus: Event, seconds: float) -> None:
     driver = Driver()
     begin(driver)

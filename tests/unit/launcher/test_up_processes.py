@@ -43,7 +43,12 @@ def processes() -> Iterator[Processes]:
 
 def reaped(processes: Processes) -> list[tuple[str, int]]:
     ended: list[tuple[str, int]] = []
-    wait_for(lambda: ended.extend(processes.reap()) or ended)
+
+    def someone() -> bool:
+        ended.extend(processes.reap())
+        return bool(ended)
+
+    wait_for(someone)
     return ended
 
 

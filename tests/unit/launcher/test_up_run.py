@@ -23,32 +23,33 @@ LIMIT_S = 30.0
 NAMESPACE = f"upt{os.getpid()}"
 
 # What a service does: it writes its process id to a file, waits for SIGTERM, adds its name to another, and ends.
-# A file `INSTANCE.does` in its run directory changes that.
+# A file `INSTANCE.does` changes that. All these are beside the run directory, not in it.
 SERVICE = """
     import os, signal, sys, time
     from pathlib import Path
     instance, run_dir = sys.argv[1], Path(sys.argv[2])
-    does = run_dir / f"{instance}.does"
+    trace = run_dir.with_suffix(".trace")
+    does = trace / f"{instance}.does"
     does = does.read_text() if does.exists() else ""
     lock = open(run_dir / f"{instance}.lock", "a+")
     if does == "fail":
         sys.exit(f"fake {instance}: line 3 of the configuration is wrong")
 
     def stop(*_):
-        with open(run_dir / "stopped", "a") as file:
+        with open(trace / "stopped", "a") as file:
             file.write(instance + "\\n")
         os._exit(0)
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN if does == "hang" else stop)
     if instance == "control":
         from fake_control import serve
-        serve(run_dir, instance, take=does == "take")
-    (run_dir / f"{instance}.pid").write_text(str(os.getpid()))
+        serve(run_dir, trace, take=does == "take")
+    (trace / f"{instance}.pid").write_text(str(os.getpid()))
     while True:
         signal.pause()
 """
 
-# Control answers `status`: ready as soon as every interface has its ingress.
+# Control answers `status`: ready as soon as every interface has its ingress; a file takes the carriers away.
 CONTROL = """
     import os
     import zmq
@@ -57,23 +58,26 @@ CONTROL = """
     from services.common.interfaces import list_interfaces
     from services.common.kernel_settings import KernelOwnership, record_path
 
-    def serve(run_dir, instance, take):
+    def serve(run_dir, trace, take):
         if take:
             KernelOwnership(record_path(run_dir)).take(["v0"])
 
         def status(_method, _params):
             usable = [one for one in list_interfaces() if one.is_usable]
-            missing = [one.name for one in usable if not (run_dir / f"ingress-{one.name}.pid").exists()]
+            with open(trace / "asked", "a") as file:
+                file.write(".")
+            carrier = not (trace / "no-carrier").exists()
+            missing = [one.name for one in usable if not (trace / f"ingress-{one.name}.pid").exists()]
             return {
                 "ready": not missing, "waiting_for": missing, "warnings": [], "services": [],
                 "interfaces": [
-                    {"name": one.name, "addresses": [str(address) for address in one.addresses], "forwarding": True}
+                    {"name": one.name, "addresses": [str(address) for address in one.addresses], "forwarding": carrier}
                     for one in usable
                 ],
             }
 
         server = RpcServer(zmq.Context(), Endpoints(run_dir).control_rpc, status)
-        (run_dir / f"{instance}.pid").write_text(str(os.getpid()))
+        (trace / "control.pid").write_text(str(os.getpid()))
         while True:
             server.socket.poll()
             server.serve()
@@ -106,11 +110,18 @@ def lives(pid: int) -> bool:
         return False
 
 
+def trace_of(run_dir: Path) -> Path:
+    folder = run_dir.with_suffix(".trace")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 class Up:
     """One run of the launcher."""
 
     def __init__(self, folder: Path, run_dir: Path) -> None:
         self.run_dir = run_dir
+        self.trace = trace_of(run_dir)
         self._out, self._err = folder / f"{run_dir.name}.out", folder / f"{run_dir.name}.err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self.process = subprocess.Popen(
@@ -133,7 +144,7 @@ class Up:
 
     def pid(self, instance: str) -> int:
         """The process of an instance, once there is one that runs."""
-        file = self.run_dir / f"{instance}.pid"
+        file = self.trace / f"{instance}.pid"
         found = 0
 
         def is_there() -> bool:
@@ -149,7 +160,7 @@ class Up:
         return self.process.wait(LIMIT_S)
 
     def stopped(self) -> list[str]:
-        return (self.run_dir / "stopped").read_text().split()
+        return (self.trace / "stopped").read_text().split()
 
 
 @pytest.fixture
@@ -195,8 +206,9 @@ def launch(namespace: str, tmp_path: Path) -> Iterator[Callable[..., Up]]:
             up.process.kill()
             up.process.wait()
         for up in started:
-            for file in up.run_dir.glob("*.pid"):
-                wait_for(lambda file=file: not lives(int(file.read_text())))  # type: ignore[misc]
+            for pid in (int(file.read_text()) for file in up.trace.glob("*.pid")):
+                if lives(pid):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -234,8 +246,7 @@ def test_leaves_nothing_behind_in_a_run_directory_of_others(launch: Callable[...
         (run_dir / folder / name).touch()
     assert (run_dir / "control-rpc.sock").is_socket()
     assert up.stop() == 0
-    left = {path.name for path in run_dir.iterdir() if path.suffix != ".pid"}
-    assert left == {"notes.txt", "other.lock", "other.sock", "stopped"}
+    assert {path.name for path in run_dir.iterdir()} == {"notes.txt", "other.lock", "other.sock"}
 
 
 def test_clears_what_an_earlier_run_left_before_it_starts(launch: Callable[..., Up], run_dir: Path) -> None:
@@ -252,16 +263,8 @@ def test_removes_a_run_directory_that_it_made(launch: Callable[..., Up], tmp_pat
     up = launch(tmp_path / "made")
     up.wait_until_ready()
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o750
-    for file in ("control", "arp", "forwarder", "ingress-v0"):
-        (tmp_path / "made" / f"{file}.pid").unlink()
-    (tmp_path / "made" / "ingress-v0.does").touch()
-    (tmp_path / "made" / "ingress-v0.does").unlink()
-    set_link("v0", "down")
-    wait_for(lambda: (tmp_path / "made" / "stopped").exists())
-    os.kill(up.process.pid, signal.SIGSTOP)
-    (tmp_path / "made" / "stopped").unlink()
-    os.kill(up.process.pid, signal.SIGCONT)
     assert up.stop() == 0
+    assert not (tmp_path / "made").exists()
 
 
 def test_restarts_a_service_that_is_killed(launch: Callable[..., Up], run_dir: Path) -> None:
@@ -271,7 +274,7 @@ def test_restarts_a_service_that_is_killed(launch: Callable[..., Up], run_dir: P
         pid = up.pid(instance)
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda instance=instance, pid=pid: up.pid(instance) != pid)  # type: ignore[misc]
-    assert up.errors.count("service ended") == 4
+    assert up.errors.count("service died") == 4
     assert up.stop() == 0
     assert up.output.count("ready") == 1
 
@@ -279,7 +282,7 @@ def test_restarts_a_service_that_is_killed(launch: Callable[..., Up], run_dir: P
 def test_follows_interfaces_that_come_up_go_down_and_vanish(launch: Callable[..., Up], run_dir: Path) -> None:
     up = launch()
     up.wait_until_ready()
-    assert not (run_dir / "ingress-v1.pid").exists(), "it is down"
+    assert not (up.trace / "ingress-v1.pid").exists(), "it is down"
     set_link("v1", "up")
     first = up.pid("ingress-v1")
     set_link("v1", "down")
@@ -292,7 +295,7 @@ def test_follows_interfaces_that_come_up_go_down_and_vanish(launch: Callable[...
         kernel.link("del", index=kernel.link_lookup(ifname="v1")[0])
     wait_for(lambda: not lives(second) and not lives(ingress))
     assert up.stop() == 0
-    assert "service ended" not in up.errors
+    assert "service died" not in up.errors
 
 
 def test_waits_for_an_interface_where_there_is_none(launch: Callable[..., Up], run_dir: Path) -> None:
@@ -306,17 +309,30 @@ def test_waits_for_an_interface_where_there_is_none(launch: Callable[..., Up], r
     assert up.stop() == 0
 
 
+def test_is_not_ready_before_an_interface_forwards(launch: Callable[..., Up], run_dir: Path) -> None:
+    no_carrier = trace_of(run_dir) / "no-carrier"
+    no_carrier.touch()
+    up = launch()
+    up.pid("ingress-v0")
+    asked = up.trace / "asked"
+    before = len(asked.read_text()) if asked.exists() else 0
+    wait_for(lambda: asked.exists() and len(asked.read_text()) > before + 2)
+    assert up.output == ""
+    no_carrier.unlink()
+    up.wait_until_ready()
+
+
 def test_a_service_that_cannot_start_stops_the_router(launch: Callable[..., Up], run_dir: Path) -> None:
-    (run_dir / "control.does").write_text("fail")
+    (trace_of(run_dir) / "control.does").write_text("fail")
     up = launch()
     assert up.process.wait(LIMIT_S) == 1
     assert up.output == ""
     assert up.errors == "fake control: line 3 of the configuration is wrong\n"
-    assert not any(lives(int(file.read_text())) for file in run_dir.glob("*.pid"))
+    assert not any(lives(int(file.read_text())) for file in up.trace.glob("*.pid"))
 
 
 def test_a_service_that_ignores_sigterm_is_killed(launch: Callable[..., Up], run_dir: Path) -> None:
-    (run_dir / "arp.does").write_text("hang")
+    (trace_of(run_dir) / "arp.does").write_text("hang")
     up = launch()
     up.wait_until_ready()
     pid = up.pid("arp")
@@ -334,7 +350,7 @@ def ip_forward() -> str:
 def test_restores_the_kernel_when_control_has_not(launch: Callable[..., Up], run_dir: Path) -> None:
     with netns.inside(NAMESPACE):
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    (run_dir / "control.does").write_text("take")
+    (trace_of(run_dir) / "control.does").write_text("take")
     up = launch()
     up.wait_until_ready()
     assert ip_forward() == "0"
@@ -379,15 +395,16 @@ def test_starts_again_where_a_launcher_was_killed(launch: Callable[..., Up], run
 
 
 def test_does_not_start_while_a_service_of_an_earlier_run_lives(launch: Callable[..., Up], run_dir: Path) -> None:
+    code = f"""
+        import fcntl
+        file = open({str(run_dir / "arp.lock")!r}, "w")
+        print("77", file=file, flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        print("locked", flush=True)
+        input()
+    """
     holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import fcntl; f = open({str(run_dir / 'arp.lock')!r}, 'w'); f.write('77'); f.flush();"
-            "fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
         assert holder.stdout is not None

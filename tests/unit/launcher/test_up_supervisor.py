@@ -75,7 +75,7 @@ def test_an_interface_that_vanishes_loses_its_ingress_and_gets_a_new_one_when_it
     assert supervisor.actions(1.0) == terminate("ingress-eth0")
     supervisor.set_interfaces({"eth0": 7})
     assert supervisor.actions(1.1) == [], "the old one still holds the name"
-    supervisor.on_exit("ingress-eth0", 0, 1.2)
+    assert not supervisor.on_exit("ingress-eth0", 0, 1.2)
     assert supervisor.actions(1.2) == start("ingress-eth0")
 
 
@@ -167,7 +167,7 @@ def test_stopping_before_anything_ran_is_over_at_once() -> None:
 
 def test_an_error_exit_before_the_router_was_ready_stops_everything() -> None:
     supervisor = running({"eth0": 2}, ready=False)
-    supervisor.on_exit("control", 1, 0.2)
+    assert not supervisor.on_exit("control", 1, 0.2)
     assert supervisor.failed == "control"
     assert supervisor.stopping
     assert supervisor.actions(0.2) == terminate("ingress-eth0")
@@ -192,6 +192,6 @@ def test_an_error_exit_of_an_ingress_whose_interface_is_gone_is_no_failure() -> 
 
 def test_an_error_exit_after_the_router_was_ready_is_followed_by_a_restart() -> None:
     supervisor = running()
-    supervisor.on_exit("control", 1, 0.2)
+    assert supervisor.on_exit("control", 1, 0.2)
     assert supervisor.failed is None
     assert supervisor.actions(0.2) == start("control")

@@ -1,0 +1,112 @@
+"""The store of the kernel's routes, and the numbering of paths."""
+
+from rib_builders import came, hop, info, went
+
+from services.control.kernel_types import Placement, RouteInfo, covering_key, route_key, split_key
+from services.control.path_table import PathContent, PathTable
+from services.control.route_table import RouteTables
+
+MAIN = 254
+KEY = route_key(0x0A010000, 16)
+A, B, C = (info(hop(2, f"10.0.0.{last}")) for last in (1, 2, 3))
+
+
+def in_order(tables: RouteTables) -> list[RouteInfo]:
+    return [shared.info for shared in tables.candidates(MAIN, KEY)]
+
+
+def inserted(*changes: tuple[RouteInfo, Placement]) -> RouteTables:
+    tables = RouteTables()
+    for what, placement in changes:
+        tables.insert(came("10.1.0.0/16", what, placement=placement))
+    return tables
+
+
+def test_keys() -> None:
+    assert split_key(KEY) == (0x0A010000, 16)
+    assert covering_key(route_key(0x0A01FFFF, 32), 16) == KEY
+    assert covering_key(KEY, 16) == KEY
+    assert covering_key(KEY, 0) == 0
+
+
+def test_among_equals_the_placement_decides() -> None:
+    assert in_order(inserted((A, Placement.FIRST), (B, Placement.FIRST))) == [B, A]
+    assert in_order(inserted((A, Placement.FIRST), (B, Placement.LAST))) == [A, B]
+    assert in_order(inserted((A, Placement.FIRST), (B, Placement.LAST), (C, Placement.REPLACE))) == [C, B]
+
+
+def test_unequal_ones_stand_by_type_of_service_and_metric() -> None:
+    worse, of_service = A._replace(metric=9), A._replace(tos=8)
+    for placement in Placement:
+        assert in_order(inserted((worse, placement), (B, placement), (of_service, placement))) == [of_service, B, worse]
+
+
+def test_a_known_route_is_brought_up_to_date_in_its_place() -> None:
+    dead = info(hop(2, "10.0.0.1", flags=1))
+    for placement in Placement:
+        assert in_order(inserted((B, Placement.FIRST), (A, Placement.LAST), (dead, placement))) == [B, dead]
+
+
+def test_what_no_route_uses_any_more_is_forgotten() -> None:
+    tables = inserted((A, Placement.FIRST), (B, Placement.LAST), (C, Placement.REPLACE))
+    assert set(tables.infos) == {B, C}
+    assert tables.remove(went("10.1.0.0/16", info(hop(2, "10.0.0.2", flags=16))))  # its state does not matter
+    assert not tables.remove(went("10.1.0.0/16", B))
+    assert not tables.remove(went("10.9.0.0/16", C))
+    assert tables.remove(went("10.1.0.0/16", C))
+    assert tables.infos == {}
+    assert len(tables) == 0
+    assert not +tables.lengths[MAIN]
+
+
+def test_infos_are_shared() -> None:
+    tables = RouteTables()
+    for number in range(100):
+        tables.append(came(f"10.{number}.0.0/16", info(hop(2, "10.0.0.1"))))
+    assert len(tables) == 100
+    assert [shared.uses for shared in tables.infos.values()] == [100]
+    assert [key for key, _ in tables.routes(MAIN)] == [route_key(0x0A000000 | number << 16, 16) for number in range(100)]
+
+
+LOCAL, UNREACHABLE = PathContent("local"), PathContent("unreachable")
+
+
+def test_equal_paths_share_a_number() -> None:
+    paths = PathTable()
+    first, second = paths.acquire(LOCAL), paths.acquire(LOCAL)
+    assert first is second
+    (announced,), gone = paths.take_changes()
+    assert (announced.id, announced.kind, gone) == (1, "local", [])
+    paths.release(first)
+    assert paths.take_changes() == ([], [])
+    paths.release(second)
+    assert paths.take_changes() == ([], [1])
+    assert paths.all() == []
+
+
+def test_a_number_is_given_again_but_not_in_the_same_publication() -> None:
+    paths = PathTable()
+    path = paths.acquire(LOCAL)
+    paths.take_changes()
+    paths.release(path)
+    assert paths.acquire(UNREACHABLE).id == 2
+    (announced,), gone = paths.take_changes()
+    assert (announced.id, gone) == (2, [1])
+    assert paths.acquire(PathContent("blackhole")).id == 1
+
+
+def test_a_path_that_is_let_go_and_taken_again_was_never_away() -> None:
+    paths = PathTable()
+    path = paths.acquire(LOCAL)
+    paths.take_changes()
+    paths.release(path)
+    assert paths.acquire(LOCAL) is path
+    assert paths.take_changes() == ([], [])
+
+
+def test_a_path_that_comes_and_goes_between_two_publications_is_never_announced() -> None:
+    paths = PathTable()
+    paths.release(paths.acquire(LOCAL))
+    assert paths.take_changes() == ([], [])
+    assert paths.acquire(UNREACHABLE).id == 1
+    assert paths.uses_by_kind() == {"unreachable": 1}
