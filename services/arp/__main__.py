@@ -15,17 +15,25 @@ def main(
     run_dir: Annotated[Path, typer.Option(envvar="HOPWIRE_RUN_DIR", help="Where the router's services meet.")] = (
         DEFAULT_RUN_DIR
     ),
-    log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="HOPWIRE_ARP_LISTEN",
+            help="One more endpoint for ARP frames (tcp://127.0.0.1:7002). Not encrypted: keep it on a network of "
+            "your own.",
+        ),
+    ] = "",
+    log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
 ) -> None:
     """Find out next hops' MACs, answer for the router's own addresses, and send the frames that waited."""
-    raise typer.Exit(run_to_exit("hopwire arp", lambda: _run(run_dir, log_level)))
+    raise typer.Exit(run_to_exit("hopwire arp", lambda: _run(run_dir, listen, log_level)))
 
 
-def _run(run_dir: Path, log_level: str) -> None:
+def _run(run_dir: Path, listen: str, log_level: str) -> None:
     log = set_up_logging("arp", log_level)
     stop = StopFlag()
     with zmq.Context() as context:
-        service = ArpService(context, prepare_run_dir(run_dir), log)
+        service = ArpService(context, prepare_run_dir(run_dir), log, listen)
         log.info("started", run_dir=str(run_dir))
         try:
             service.run(stop)

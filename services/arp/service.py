@@ -15,6 +15,7 @@ from services.common.bus import (
     RpcServer,
     StatePublisher,
     StateSubscriber,
+    also_listen,
     bound,
     connected,
     hold_instance,
@@ -43,9 +44,12 @@ FRAMES_PER_TURN: Final = 1024
 class ArpService:
     """The process: one turn of its loop takes what came, does what is due, and tells the others."""
 
-    def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self, context: zmq.Context[Any], endpoints: Endpoints, log: structlog.stdlib.BoundLogger, listen: str = ""
+    ) -> None:
         """Take the instance's lock and open all sockets.
 
+        :param listen: one more endpoint for frames; none if empty.
         :raises HopwireError: an instance runs already, a capability is missing, or the run directory is unusable.
         """
         self._lock = hold_instance(endpoints, INSTANCE)
@@ -54,6 +58,8 @@ class ArpService:
         self._write_off_waiting()
         self._resolver = Resolver(random.random)
         self._frames = bound(context, zmq.PULL, endpoints.arp_frames)
+        if listen:
+            also_listen(self._frames, listen)
         self._forwarder = connected(context, zmq.PUSH, endpoints.forwarder_frames)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)

@@ -109,12 +109,14 @@ def overridden(config: Config, *, log_level: str | None, metrics_listen: str | N
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"
-        raise HopwireError(f"{flag}: {first['input']!r}: {_message(first)}") from error
+        raise HopwireError(f"{flag}: {_message(first, repr(first['input']))}") from error
 
 
-def _message(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails, written: str) -> str:
+    """Return what is wrong with a value, which stands in front."""
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return message.replace("a valid array", "a list").replace("an object", "a block of keys and values")
+    message = message.replace("a valid array", "a list").replace("an object", "a block of keys and values")
+    return message if message.startswith(written) else f"{written} {message}"
 
 
 def _at(mark: Any, source: str) -> str:
@@ -169,11 +171,14 @@ def _explained(errors: list[ErrorDetails], root: yaml.Node, source: str) -> str:
     key, value = _find(root, location)
     if error["type"] == "extra_forbidden":
         return f"{_at(key.start_mark, source)}: unknown key {path!r}; {_known_keys(location)}"
-    written = repr(value.value) if isinstance(value, yaml.ScalarNode) else f"a {value.id}"
-    message = _message(error)
-    if message.startswith(written):
-        return f"{_at(value.start_mark, source)}: {path}: {message}"
-    return f"{_at(value.start_mark, source)}: {path}: {written} {message}"
+    written = _written(value)
+    return f"{_at(value.start_mark, source)}: {path}: {_message(error, written)}"
+
+
+def _written(value: yaml.Node) -> str:
+    if isinstance(value, yaml.ScalarNode):
+        return repr(value.value)
+    return "a list" if isinstance(value, yaml.SequenceNode) else "a block of keys and values"
 
 
 def _find(root: yaml.Node, location: Sequence[str | int]) -> tuple[yaml.Node, yaml.Node]:

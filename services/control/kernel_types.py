@@ -231,3 +231,14 @@ class Unsettled:
 KernelEvent = (
     LinkChanged | LinkGone | AddressChanged | AddressGone | RouteChanged | RouteGone | NextHopObjectGone | Unsettled
 )
+
+
+class DumpError(Exception):
+    """A dump that has to be made again.
+
+    :ivar number: the kernel's errno, or 0.
+    """
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from services.common.errors import HopwireError
-from services.control.kernel_types import KernelEvent, RouteChanged, Unsettled
+from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, Unsettled
 from services.control.netlink_messages import (
     HEADER,
     NLM_F_ACK,
@@ -56,17 +56,6 @@ _GROUPS: Final = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTN
 _LINK_REQUEST = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS_REQUEST = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 _TABLE_REQUEST = struct.Struct("=8BI")  # rtmsg and fib_rule_hdr: family, lengths, tos, table, …, flags
-
-
-class DumpError(Exception):
-    """A dump that has to be made again.
-
-    :ivar number: the kernel's errno, or 0.
-    """
-
-    def __init__(self, message: str, number: int = 0) -> None:
-        super().__init__(message)
-        self.number = number
 
 
 class KernelRefusedError(Exception):

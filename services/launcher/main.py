@@ -36,7 +36,10 @@ def up(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Configuration; without it the kernel's routes are followed.")
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error; info if neither this nor FILE says so."),
+    ] = None,
     metrics_listen: Annotated[
         str | None, typer.Option(metavar="ADDR:PORT", help="Where control serves its metrics to Prometheus.")
     ] = None,

@@ -23,7 +23,7 @@ class Settings:
     namespace: str | None = None
     run_dir: Path | None = None
     config: Path | None = None
-    log_level: str = "info"
+    log_level: str | None = None
     metrics_listen: str | None = None
 
 
@@ -32,7 +32,7 @@ def run_up(settings: Settings) -> int:
 
     :raises HopwireError: it cannot run here; then nothing has been changed.
     """
-    log = set_up_logging(LAUNCHER, settings.log_level)
+    log = set_up_logging(LAUNCHER, settings.log_level or "info")
     check_capabilities(other_namespace=settings.namespace is not None)
     if settings.namespace is not None:
         netns.enter(settings.namespace)
@@ -58,13 +58,12 @@ def service_command(instance: str, endpoints: Endpoints, settings: Settings) -> 
     """Return the command that runs one service."""
     service, _, interface = instance.partition("-")
     command = [sys.executable, "-m", f"services.{service}", "--run-dir", str(endpoints.run_dir)]
-    command += ["--log-level", settings.log_level]
-    if interface:
-        command += ["--interface", interface]
-    if service == "control" and settings.config is not None:
-        command += ["--config", str(settings.config)]
-    if service == "control" and settings.metrics_listen is not None:
-        command += ["--metrics-listen", settings.metrics_listen]
+    options: dict[str, str | Path | None] = {"--log-level": settings.log_level, "--interface": interface or None}
+    if service == "control":
+        options |= {"--config": settings.config, "--metrics-listen": settings.metrics_listen}
+    for option, value in options.items():
+        if value is not None:
+            command += [option, str(value)]
     return command
 
 

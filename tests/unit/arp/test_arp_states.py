@@ -274,7 +274,7 @@ def test_each_row(begin: Callable[[Driver], None], event: Event, after: State, e
 def test_every_row_of_the_table_has_a_case() -> None:
     tested = {(BEGINNINGS[begin], event) for begin, event, _, _ in ROWS}
     declared = {(state, event) for state, rows in TRANSITIONS.items() for event in rows}
-    # CONFIGURED again, with another MAC: test_arp_permanent
+    # CONFIGURED again, with another MAC: test_arp_neighbours
     assert declared - tested == {(S.PERMANENT, E.CONFIGURED)}
     assert tested <= declared
 

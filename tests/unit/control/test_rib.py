@@ -212,20 +212,26 @@ def test_table_local_comes_first_then_main_then_default() -> None:
     assert subscriber.table() == {"10.0.0.1/32": FORWARDED, "10.5.0.0/16": FORWARDED}
 
 
-def test_a_short_prefix_of_an_earlier_table_hides_longer_ones_of_a_later_table() -> None:
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [("10.0.0.0/8", "10.1.0.0/16"), ("10.0.0.0/31", "10.0.0.1/32"), ("0.0.0.0/0", "128.0.0.0/1")],
+)
+def test_a_short_prefix_of_an_earlier_table_hides_longer_ones_of_a_later_table(short: str, long: str) -> None:
     everything = local("10.0.0.1")
+    hidden: dict[str, Treatment] = {short: ("local", (), 0), "9.1.0.0/16": FORWARDED}
+    shown: dict[str, Treatment] = {long: FORWARDED, "9.1.0.0/16": FORWARDED}
+    if short == "0.0.0.0/0":
+        del hidden["9.1.0.0/16"]
     rib, subscriber = started(
-        came("10.0.0.0/8", everything, table=RT_TABLE_LOCAL),
-        came("10.1.0.0/16", TO_GATEWAY),
-        came("11.1.0.0/16", TO_GATEWAY),
+        came(short, everything, table=RT_TABLE_LOCAL), came(long, TO_GATEWAY), came("9.1.0.0/16", TO_GATEWAY)
     )
-    assert subscriber.table() == {"10.0.0.0/8": ("local", (), 0), "11.1.0.0/16": FORWARDED}
-    rib.apply(went("10.0.0.0/8", everything, table=RT_TABLE_LOCAL))
+    assert subscriber.table() == hidden
+    rib.apply(went(short, everything, table=RT_TABLE_LOCAL))
     subscriber.apply(rib.take_changes())
-    assert subscriber.table() == {"10.1.0.0/16": FORWARDED, "11.1.0.0/16": FORWARDED}
-    rib.apply(came("11.0.0.0/8", everything, table=RT_TABLE_LOCAL))
+    assert subscriber.table() == shown
+    rib.apply(came(short, everything, table=RT_TABLE_LOCAL))
     subscriber.apply(rib.take_changes())
-    assert subscriber.table() == {"10.1.0.0/16": FORWARDED, "11.0.0.0/8": ("local", (), 0)}
+    assert subscriber.table() == hidden
 
 
 def test_other_tables_are_not_looked_at() -> None:

@@ -61,7 +61,7 @@ def test_no_interface_to_route_by_is_wrong(interfaces: list[InterfaceInfo]) -> N
     assert (finding.level, finding.text) == (Level.WRONG, "no Ethernet interface is up")
 
 
-@pytest.mark.parametrize(("available_kib", "level"), [(920 * 1024, Level.FINE), (800 * 1024, Level.NOTE)])
+@pytest.mark.parametrize(("available_kib", "level"), [(900 * 1024, Level.FINE), (899 * 1024, Level.NOTE)])
 def test_memory_is_judged_by_the_number_of_interfaces(available_kib: int, level: Level) -> None:
     meminfo = f"MemTotal: 2048 kB\nMemAvailable:   {available_kib} kB\nHugePages_Total: 0\n"
     assert memory_finding(meminfo, 2).level is level

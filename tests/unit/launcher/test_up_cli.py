@@ -90,7 +90,7 @@ def test_command_lines_of_the_services() -> None:
         *python, "services.control", *common, "--config", "router.yaml", "--metrics-listen", "127.0.0.1:9100",
     ]  # fmt: skip
     assert service_command("control", endpoints, Settings()) == [
-        *python, "services.control", "--run-dir", "/run/x", "--log-level", "info",
+        *python, "services.control", "--run-dir", "/run/x",
     ]  # fmt: skip
 
 
