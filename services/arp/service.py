@@ -73,7 +73,7 @@ class ArpService:
             log,
         )
         self._poller = zmq.Poller()
-        for socket in (self._control.snapshots, self._state.snapshots, self._rpc.socket):
+        for socket in (self._state.snapshots, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
 
     def run(self, stop: StopFlag) -> None:
@@ -130,7 +130,7 @@ class ArpService:
             self._counters.add(Counter.BAD_MESSAGES, self._control.malformed)
             self._control.malformed = 0
         # What nobody takes out of its queue now must not wake the loop.
-        self._poller.register(self._control.changes, zmq.POLLIN if self._control.tracker.synchronised else 0)
+        self._control.register(self._poller)
         self._poller.register(self._frames, zmq.POLLIN if self._is_told_interfaces else 0)
 
     def _take_frames(self, now: float) -> None:

@@ -199,7 +199,7 @@ class StatePublisher:
 
 
 class StateSubscriber:
-    """The following end of a state. Poll `changes` and `snapshots`, then call `receive`."""
+    """The following end of a state. `register` it with a poller, poll, then call `receive`."""
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, snapshot_endpoint: str) -> None:
         """Connect both sockets, subscription first."""
@@ -222,6 +222,14 @@ class StateSubscriber:
         if self.tracker.should_ask(now):
             try_send(self.snapshots, [encode(SnapshotRequest())])
         return states
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Let a poller wake up for what `receive` would take now; to be called before each poll.
+
+        Changes stay in their queue while no snapshot is there: a poller that looked at them would never sleep.
+        """
+        poller.register(self.snapshots, zmq.POLLIN)
+        poller.register(self.changes, zmq.POLLIN if self.tracker.synchronised else 0)
 
     def _next(self, socket: zmq.Socket[Any]) -> StateEnvelope | None:
         while (parts := receive(socket)) is not None:

@@ -102,7 +102,7 @@ class ControlService:
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._poller = zmq.Poller()
         self._poller.register(self._netlink.fileno(), zmq.POLLIN)
-        for socket in (self._inbox, self._rpc.socket, self._arp_state.snapshots):
+        for socket in (self._inbox, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
 
     def _restore_counts(self, endpoints: Endpoints) -> None:
@@ -201,8 +201,7 @@ class ControlService:
         if self._arp_state.malformed:
             self._counters.add(Counter.BAD_MESSAGES, self._arp_state.malformed)
             self._arp_state.malformed = 0
-        # Without a snapshot the changes stay in their queue, and must not wake the loop.
-        self._poller.register(self._arp_state.changes, zmq.POLLIN if self._arp_state.tracker.synchronised else 0)
+        self._arp_state.register(self._poller)
 
     def _review(self, now: float) -> None:
         """Renew the metrics, and log what is new for the person who runs the router."""

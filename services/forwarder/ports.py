@@ -23,8 +23,10 @@ from services.common.messages import (
     DESCRIPTOR_BYTES,
     DESCRIPTOR_DTYPE,
     MAX_FRAME_BYTES,
+    Bell,
     FrameBatch,
     MessageError,
+    encode,
 )
 from services.forwarder.pipeline import BATCH, counter_row
 
@@ -36,6 +38,8 @@ class Port:
     """One interface's ring, and the row its frames are counted in."""
 
     ring: RingConsumer
+    bell: bytes
+    """The message that its ingress wakes the forwarder with."""
     row: npt.NDArray[np.int64]
     area_address: int
 
@@ -59,6 +63,10 @@ class Ports:
     def current(self) -> list[Port]:
         """Return the ports, in no particular order."""
         return list(self._ports.values())
+
+    def know_bell(self, message: bytes) -> bool:
+        """Tell whether a bell is of a ring that is read already; another one is a new ring's."""
+        return any(port.bell == message for port in self._ports.values())
 
     def refresh(self, now_ns: int) -> list[Port]:
         """Attach to new rings and let go of those whose file is gone or replaced.
@@ -89,7 +97,8 @@ class Ports:
             self._counters.add(Counter.TAKEN, stale, ring.interface_index)
             self._counters.add(Counter.DROP_STALE, stale, ring.interface_index)
         row = counter_row(self._counters, ring.interface_index)
-        self._ports[path] = Port(ring, row, ring.area.ctypes.data)
+        bell = encode(Bell(interface=path.stem, epoch=ring.epoch))
+        self._ports[path] = Port(ring, bell, row, ring.area.ctypes.data)
         self._log.info("attached to ring", path=path.name, interface_index=ring.interface_index, stale=stale)
 
 

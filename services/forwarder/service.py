@@ -88,15 +88,7 @@ class Forwarder:
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
-        for socket in (
-            self._bell,
-            self._frames,
-            self._rpc.socket,
-            self._control.changes,
-            self._control.snapshots,
-            self._neighbours.changes,
-            self._neighbours.snapshots,
-        ):
+        for socket in (self._bell, self._frames, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
         self._housekeeping_at = 0.0
         self._used_at = 0.0
@@ -113,12 +105,12 @@ class Forwarder:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
-            if now >= sockets_at:
-                sockets_at = now + SOCKET_INTERVAL_S
-                self._serve_sockets(now)
             most = 0
             for port in self._ports.current():
                 most = max(most, self._work_off(port, now))
+            if now >= sockets_at:
+                sockets_at = now + SOCKET_INTERVAL_S
+                self._serve_sockets(now)
             pause_s = coalescer.pause_s(most, BATCH)
             if pause_s is None:
                 sockets_at = 0.0
@@ -128,6 +120,8 @@ class Forwarder:
 
     def _sleep(self) -> None:
         """Wait for a bell or another message; announced to every ring, so that the next frame rings."""
+        self._control.register(self._poller)
+        self._neighbours.register(self._poller)
         ports = self._ports.current()
         if all(port.ring.go_to_sleep() for port in ports):
             self._poller.poll(POLL_MS)
@@ -136,7 +130,8 @@ class Forwarder:
 
     def _serve_sockets(self, now: float) -> None:
         while (parts := receive(self._bell)) is not None:
-            self._on_bell(parts)
+            if not self._ports.know_bell(parts[0]):
+                self._refresh_ports()
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._apply(self._on_router_state, state, now)
@@ -277,12 +272,6 @@ class Forwarder:
         self._carry_out(actions)
 
     # --- state -------------------------------------------------------------------------------------------------------
-
-    def _on_bell(self, parts: list[bytes]) -> None:
-        """A bell from a ring that nobody reads yet is a new ring."""
-        self._refresh_ports()
-        if len(parts) != 1:
-            self._count_malformed(1)
 
     def _refresh_ports(self) -> None:
         for port in self._ports.refresh(time.time_ns()):

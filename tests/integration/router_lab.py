@@ -1,20 +1,26 @@
-"""A started lab as its tests see it: each router's control, its processes, and the wires of the hosts."""
+"""A started lab as its tests see it: each router's control and processes, the hosts' wires, traffic under way."""
 
-import ctypes
 import errno
+import hashlib
 import json
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import zmq
+from pyroute2 import IPRoute
 
 from services.common import netns
 from services.common.bus import RpcClient, RpcRefusedError
@@ -29,8 +35,11 @@ _POLL_S: Final = 0.02
 
 _ETH_P_ALL: Final = 3  # linux/if_ether.h
 _SOL_PACKET: Final = 263  # linux/socket.h
-_PACKET_IGNORE_OUTGOING: Final = 23  # linux/if_packet.h
-_PACKET_VNET_HDR: Final = 15
+_PACKET_VNET_HDR: Final = 15  # linux/if_packet.h
+_PACKET_IGNORE_OUTGOING: Final = 23
+_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h
+_SO_MAX_PACING_RATE: Final = 47
+_RECEIVE_BUFFER_BYTES: Final = 16 << 20
 PLAIN: Final = bytes(10)
 """struct virtio_net_hdr of a frame without offloads."""
 _ANY_FRAME_BYTES: Final = 70_000
@@ -51,88 +60,40 @@ def wait_for(what: str, look: Callable[[], T | None], limit_s: float = LIMIT_S) 
     deadline = time.monotonic() + limit_s
     while not (seen := look()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {limit_s:g} s: {what}; last seen: {seen!r}")
+            raise AssertionError(f"not within {limit_s:g} s: {what}; seen last: {seen!r}")
         time.sleep(_POLL_S)
     return seen
 
 
-class Control:
-    """What a router's control says, by its RPC and by the program control-cli."""
+def hopwire(program: str = "hopwire") -> str:
+    """Return the path of an installed program."""
+    return str(Path(sys.executable).with_name(program))
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
 
-    def ask(self, method: str, **params: Any) -> Any:
-        client = RpcClient(_context, Endpoints(self.run_dir).control_rpc)
+def inside(lab: Lab, node: str, make: Callable[[], T]) -> T:
+    """Make something, such as a socket, that belongs to a node's namespace from then on."""
+    with netns.inside(lab.namespace(node)):
+        return make()
+
+
+@contextmanager
+def kernel(lab: Lab, node: str) -> Iterator[Any]:
+    """Speak netlink with the kernel of a node's namespace."""
+    with IPRoute(netns=lab.namespace(node), flags=0) as netlink:
+        yield netlink
+
+
+@contextmanager
+def second_address(lab: Lab, node: str, address: str) -> Iterator[IPv4Address]:
+    """Give a node's eth0 one more address for a while: nobody has asked for its MAC before."""
+    with kernel(lab, node) as netlink:
+        (index,) = netlink.link_lookup(ifname="eth0")
+        host, _, length = address.partition("/")
+        netlink.addr("add", index=index, address=host, prefixlen=int(length))
         try:
-            return client.call(method, params, timeout_s=LIMIT_S)
+            yield IPv4Address(host)
         finally:
-            client.close()
-
-    def asked(self, method: str) -> Any:
-        """Return the answer of a control that may just be dead or starting, None if there is none."""
-        client = RpcClient(_context, Endpoints(self.run_dir).control_rpc)
-        try:
-            return client.call(method, timeout_s=0.5)
-        except RpcRefusedError:
-            return None
-        finally:
-            client.close()
-
-    def cli(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        program = [str(Path(sys.executable).with_name("control-cli")), "--run-dir", str(self.run_dir)]
-        return subprocess.run([*program, *words], capture_output=True, text=True, timeout=30, check=False)
-
-    def change(self, *words: str) -> None:
-        """Change something with control-cli, which then says nothing."""
-        done = self.cli(*words)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), words
-
-    def show(self, *words: str) -> Any:
-        """Return what control-cli shows as JSON."""
-        done = self.cli("-j", *words)
-        assert (done.returncode, done.stderr) == (0, ""), words
-        return json.loads(done.stdout)
-
-    def pids(self) -> dict[str, int]:
-        """Return the process id of each service that lives, by instance."""
-        status = self.asked("status") or {"services": []}
-        services = {one["instance"]: one["pid"] for one in status["services"] if one["up"]}
-        lock = Endpoints(self.run_dir).lock("control")
-        return services | ({"control": int(lock.read_text())} if lock.exists() and lock.read_text() else {})
-
-    def is_ready(self) -> bool:
-        status = self.asked("status")
-        return bool(status and status["ready"])
-
-    def wait_until_ready(self, limit_s: float = LIMIT_S) -> None:
-        wait_for(f"{self.run_dir.name} is ready: {self.asked('status')}", self.is_ready, limit_s)
-
-    def wait_for_reports(self) -> dict[str, Any]:
-        """Wait until every live service has reported anew, and return the counters of then."""
-        started = time.monotonic()
-
-        def all_have_reported() -> bool:
-            status = self.asked("status")
-            elapsed = time.monotonic() - started
-            return bool(status) and all(one["age_s"] < elapsed for one in status["services"] if one["up"])
-
-        wait_for(f"all services of {self.run_dir.name} report", all_have_reported)
-        counters: dict[str, Any] = self.ask("counters")
-        return counters
-
-    def counts(self) -> "Counts":
-        return Counts(self.wait_for_reports()["interfaces"])
-
-    def settle(self) -> None:
-        """Wait until every frame has a fate: the balance has nothing in flight."""
-        deadline = time.monotonic() + LIMIT_S
-        while (counters := self.wait_for_reports())["balance"]["in_flight"] != 0:
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"{self.run_dir.name}: {counters['balance']['in_flight']} frames without a fate\n"
-                    f"{self.cli('counters').stdout}\n{json.dumps(counters['services'], indent=1)}"
-                )
+            netlink.addr("del", index=index, address=host, prefixlen=int(length))
 
 
 class Counts:
@@ -149,6 +110,99 @@ class Counts:
         """Return what was counted since `before`, summed over the interfaces, of counters whose name begins so."""
         names = {name for row in self._by_interface.values() for name in row if name.startswith(prefix)}
         return {name: grown for name in sorted(names) if (grown := self.get(name) - before.get(name))}
+
+
+class Control:
+    """What a router's control says, by its RPC and by the program control-cli."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+
+    def ask(self, method: str, **params: Any) -> Any:
+        client = RpcClient(_context, Endpoints(self.run_dir).control_rpc)
+        try:
+            return client.call(method, params, timeout_s=LIMIT_S)
+        finally:
+            client.close()
+
+    def status(self) -> Any:
+        """Return the answer to `status` of a control that may just be dead or starting; None if there is none."""
+        client = RpcClient(_context, Endpoints(self.run_dir).control_rpc)
+        try:
+            return client.call("status", timeout_s=0.5)
+        except RpcRefusedError:
+            return None
+        finally:
+            client.close()
+
+    def mac(self, interface: str) -> str:
+        """Return the MAC of one of the router's interfaces."""
+        return str(next(one["mac"] for one in self.ask("status")["interfaces"] if one["name"] == interface))
+
+    def cli(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run control-cli."""
+        command = [hopwire("control-cli"), "--run-dir", str(self.run_dir), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    def change(self, *words: str) -> None:
+        """Change something with control-cli, which then says nothing."""
+        done = self.cli(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), words
+
+    def show(self, *words: str) -> Any:
+        """Return what control-cli shows as JSON."""
+        done = self.cli("-j", *words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        return json.loads(done.stdout)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each service that lives, by instance; of control as its lock says."""
+        status = self.status() or {"services": []}
+        services = {one["instance"]: one["pid"] for one in status["services"] if one["up"]}
+        lock = Endpoints(self.run_dir).lock("control")
+        holder = lock.read_text() if lock.exists() else ""
+        return services | ({"control": int(holder)} if holder else {})
+
+    def is_ready(self) -> bool:
+        status = self.status()
+        return bool(status and status["ready"])
+
+    def wait_until_ready(self, limit_s: float = LIMIT_S) -> None:
+        wait_for("the router is ready", self.is_ready, limit_s)
+
+    def kill(self, instance: str) -> None:
+        """Kill one service, and wait until another process has taken its place and the router is ready."""
+        pid = self.pids()[instance]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"{instance} runs again", lambda: self.pids().get(instance, pid) != pid, 30.0)
+        self.wait_until_ready(30.0)
+
+    def wait_for_reports(self) -> dict[str, Any]:
+        """Wait until every live service has reported anew, and return the counters of then."""
+        started = time.monotonic()
+
+        def all_have_reported() -> bool:
+            asked_s = time.monotonic() - started
+            status = self.status()
+            return bool(status) and all(one["age_s"] < asked_s for one in status["services"] if one["up"])
+
+        wait_for("all services report", all_have_reported)
+        counters: dict[str, Any] = self.ask("counters")
+        return counters
+
+    def counts(self) -> Counts:
+        """Return the counters as they are now."""
+        return Counts(self.wait_for_reports()["interfaces"])
+
+    def settle(self) -> None:
+        """Wait until every frame has a fate: the balance has nothing in flight."""
+        deadline = time.monotonic() + LIMIT_S
+        while (counters := self.wait_for_reports())["balance"]["in_flight"] != 0:
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"{self.run_dir.name}: {counters['balance']['in_flight']} frames without a fate\n"
+                    f"{self.cli('counters').stdout}\n{json.dumps(counters['services'], indent=1)}"
+                )
 
 
 class RouterLab(Lab):
@@ -178,22 +232,28 @@ def started(topology: Topology, tag: str) -> Iterator[RouterLab]:
         assert set(statuses.values()) <= {0}, statuses
 
 
+class Heard(NamedTuple):
+    """A frame from a wire, and the virtio header that came before it."""
+
+    header: bytes
+    frame: bytes
+
+
 class Wire:
-    """A packet socket on a host's interface: sends any frame, hears every frame that comes."""
+    """A packet socket on a node's interface: sends any frame, hears every frame that comes."""
 
     def __init__(self, lab: Lab, node: str, interface: str = "eth0") -> None:
         with netns.inside(lab.namespace(node)):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             self._socket.bind((interface, _ETH_P_ALL))
-            self.mac = self._socket.getsockname()[4]
         self._socket.setblocking(False)
-        self.heard: list[bytes] = []
-        """Ethernet frames; without their virtio headers."""
+        self.mac: str = self._socket.getsockname()[4].hex(":")
+        self.heard: list[Heard] = []
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -202,6 +262,14 @@ class Wire:
     def send(self, frame: bytes, header: bytes = PLAIN) -> None:
         """Send a frame behind a virtio header; waits for room where the queue is full."""
         wait_for("room in the transmit queue", lambda: self._try_send(header + frame))
+
+    def try_send(self, frame: bytes, header: bytes = PLAIN) -> bool:
+        """Do the same with a frame that the host's own kernel may refuse; tell whether it did not."""
+        try:
+            self.send(frame, header)
+        except OSError:
+            return False
+        return True
 
     def _try_send(self, data: bytes) -> bool:
         try:
@@ -214,31 +282,116 @@ class Wire:
             return False
         return True
 
-    def listen(self) -> list[bytes]:
-        """Take in what has come, and return all that was heard."""
+    def listen(self, wanted: Callable[[bytes], bool] = lambda _frame: True) -> list[Heard]:
+        """Take in what has come, and return all that was ever heard of a kind."""
         while True:
             try:
-                self.heard.append(self._socket.recv(_ANY_FRAME_BYTES)[len(PLAIN) :])
+                data = self._socket.recv(_ANY_FRAME_BYTES)
             except BlockingIOError:
-                return self.heard
+                return [heard for heard in self.heard if wanted(heard.frame)]
+            self.heard.append(Heard(data[: len(PLAIN)], data[len(PLAIN) :]))
 
-    def wait_to_hear(self, what: str, wanted: Callable[[bytes], bool], limit_s: float = LIMIT_S) -> list[bytes]:
-        """Wait for frames of a kind and return those."""
-        return wait_for(what, lambda: [frame for frame in self.listen() if wanted(frame)], limit_s)
-
-
-def inside(lab: Lab, node: str, make: Callable[[], T]) -> T:
-    """Make something, such as a socket, that belongs to a node's namespace from then on."""
-    with netns.inside(lab.namespace(node)):
-        return make()
+    def wait_to_hear(self, what: str, wanted: Callable[[bytes], bool], count: int = 1) -> list[Heard]:
+        """Wait for so many frames of a kind and return those."""
+        return wait_for(what, lambda: heard if len(heard := self.listen(wanted)) >= count else None)
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+class Pinger:
+    """Pings from one host to another until it is told to stop; `replies` are the numbers of those answered."""
+
+    def __init__(self, lab: Lab, host: str, destination: str, interval_s: float = 0.05) -> None:
+        self._lab = lab
+        self._output = tempfile.NamedTemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        options = ["--count", "1000000", "--interval", str(interval_s)]
+        command = [sys.executable, "-m", "services.launcher.probes.ping", destination, *options]
+        self._process = lab.popen(host, command, stdout=self._output.file, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._lab.end(self._process)
+        self._output.close()
+
+    @property
+    def replies(self) -> list[int]:
+        text = Path(self._output.name).read_text(encoding="utf-8")
+        return [int(number) for number in re.findall(r"^reply to (\d+):", text, re.MULTILINE)]
+
+    def wait_for_replies(self, more: int) -> None:
+        """Wait for so many answers more than there are now."""
+        wanted = len(self.replies) + more
+        wait_for(f"{more} more pings are answered", lambda: len(self.replies) >= wanted, 30.0)
+
+    def lost(self) -> int:
+        """Return how many requests before the last one that was answered got no answer."""
+        return max(self.replies) - len(set(self.replies))
 
 
-def run_python(lab: Lab, node: str, program: str, *arguments: str, limit_s: float = 60.0) -> str:
-    """Run a Python program in a node and return its output; it must end with status 0."""
-    done = lab.run(node, [sys.executable, "-c", program, *arguments], limit_s=limit_s)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+class Stream:
+    """A TCP connection from one host to another that carries random bytes until `finish`."""
+
+    _PORT: Final = 5002
+    _BLOCK_BYTES: Final = 1 << 16
+
+    def __init__(self, lab: Lab, sender: str, receiver: str, address: IPv4Address, bytes_per_s: int) -> None:
+        self._server = inside(lab, receiver, lambda: socket.create_server((str(address), self._PORT)))
+        self._client = inside(lab, sender, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        self._client.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, bytes_per_s)
+        for end in (self._server, self._client):
+            end.settimeout(30.0)
+        self._client.connect((str(address), self._PORT))
+        self._stop = threading.Event()
+        self._sent, self._received = hashlib.sha256(), hashlib.sha256()
+        self.sent_bytes = self.received_bytes = 0
+        self._errors: list[OSError] = []
+        self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._send, self._receive)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._server.close()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._errors.append(error)
+
+    def _send(self) -> None:
+        source = random.Random(self._PORT)
+        with self._client as client:
+            while not self._stop.is_set():
+                block = source.randbytes(self._BLOCK_BYTES)
+                client.sendall(block)
+                self._sent.update(block)
+                self.sent_bytes += len(block)
+
+    def _receive(self) -> None:
+        connection, _peer = self._server.accept()
+        with connection:
+            connection.settimeout(30.0)
+            while block := connection.recv(self._BLOCK_BYTES):
+                self._received.update(block)
+                self.received_bytes += len(block)
+
+    def wait_for_bytes(self, more: int) -> None:
+        """Wait until so many bytes more have arrived, or the connection breaks."""
+        wanted = self.received_bytes + more
+        wait_for(f"{more} more bytes", lambda: self.received_bytes >= wanted or self._errors, 30.0)
+        assert self._errors == []
+
+    def finish(self) -> int:
+        """End the connection; what came must be what was sent. Return the number of bytes."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        assert self._errors == []
+        assert (self.received_bytes, self._received.digest()) == (self.sent_bytes, self._sent.digest())
+        return self.received_bytes
