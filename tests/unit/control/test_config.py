@@ -156,7 +156,9 @@ def test_wrong_flags(flags: dict[str, str], message: str) -> None:
     assert caught.value.message == message
 
 
-@pytest.mark.parametrize("text", ["", ":", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:x", "::1:80", "1.2.3.4:٣"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:x", "::1:80", "1.2.3.4:٣"]
+)
 def test_what_is_no_listen_address(text: str) -> None:
     with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
         listen_address(text)

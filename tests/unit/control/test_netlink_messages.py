@@ -78,9 +78,7 @@ OTHER_TABLE_ROUTE = (
     "3c0000001800000613ed016b6f6a000002100000fc0300010000000008000f00e8030000080001000a4d0000080005000a00000208000400"
     "03000000"
 )
-NEW_NEXT_HOP = (
-    "300000006800050613ed016b516a000002fd00000000000008000100080000000800050003000000080006000a000003"
-)
+NEW_NEXT_HOP = "300000006800050613ed016b516a000002fd00000000000008000100080000000800050003000000080006000a000003"
 # ip nexthop del id 8, a member of the group 9
 NEXT_HOP_GONE = "300000006900050013ed016b6b6a000002fd00000000000008000100080000000800050003000000080006000a000003"
 GROUP_SHRUNK = (
@@ -174,7 +172,9 @@ def test_a_default_route_that_prohibits() -> None:
 
 
 def test_where_a_route_goes_among_its_equals() -> None:
-    placements = [event.placement for event in events(REPLACING_ROUTE, APPENDED_ROUTE) if isinstance(event, RouteChanged)]
+    placements = [
+        event.placement for event in events(REPLACING_ROUTE, APPENDED_ROUTE) if isinstance(event, RouteChanged)
+    ]
     assert placements == [Placement.REPLACE, Placement.LAST]
 
 

@@ -65,7 +65,9 @@ def test_infos_are_shared() -> None:
         tables.append(came(f"10.{number}.0.0/16", info(hop(2, "10.0.0.1"))))
     assert len(tables) == 100
     assert [shared.uses for shared in tables.infos.values()] == [100]
-    assert [key for key, _ in tables.routes(MAIN)] == [route_key(0x0A000000 | number << 16, 16) for number in range(100)]
+    assert [key for key, _ in tables.routes(MAIN)] == [
+        route_key(0x0A000000 | number << 16, 16) for number in range(100)
+    ]
 
 
 LOCAL, UNREACHABLE = PathContent("local"), PathContent("unreachable")

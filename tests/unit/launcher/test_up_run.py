@@ -87,8 +87,7 @@ LAUNCHER = """
     import sys
     from pathlib import Path
     from services.common.runtime import run_to_exit
-    from services.launcher.up import run, supervisor
-    supervisor.TERMINATE_LIMIT_S = 1.0
+    from services.launcher.up import run
     run.service_command = lambda instance, endpoints, _settings: [
         sys.executable, {service!r}, instance, str(endpoints.run_dir)
     ]
