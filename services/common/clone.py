@@ -61,7 +61,8 @@ class CloneTracker:
             if envelope.sequence < self.sequence or (self.synchronised and envelope.sequence == self.sequence):
                 return "ignore"
         else:
-            self._void.append(self.epoch)
+            if self.epoch >= 0:
+                self._void.append(self.epoch)
             if envelope.epoch in self._void:
                 self._void.remove(envelope.epoch)
         self.epoch = envelope.epoch

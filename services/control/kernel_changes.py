@@ -11,6 +11,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from services.common.bus import RpcRefusedError
 from services.common.messages import RpcError
+from services.common.netlink import NLM_F_CREATE
 from services.common.wire.ethernet import mac_text
 from services.control.kernel_types import (
     IFF_UP,
@@ -26,7 +27,6 @@ from services.control.kernel_types import (
 )
 from services.control.netlink import KernelNetlink, KernelRefusedError
 from services.control.netlink_messages import (
-    NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     RTM_DELADDR,

@@ -7,23 +7,26 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
+from services.common import netlink
 from services.common.errors import HopwireError
-from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, Unsettled
-from services.control.netlink_messages import (
-    HEADER,
+from services.common.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
+    RECEIVE_BYTES,
+)
+from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, Unsettled
+from services.control.netlink_messages import (
     RTM_GETADDR,
     RTM_GETLINK,
     RTM_GETROUTE,
     RTM_GETRULE,
     MessageParser,
     address_from,
-    error_number,
+    error_of,
     is_foreign_rule,
     link_from,
     route_event,
@@ -33,7 +36,6 @@ from services.control.route_table import TABLES, RouteTables
 
 RECEIVE_BUFFER_BYTES: Final = 64 * 2**20
 """Room for some 50,000 announcements; the kernel uses it only while they wait."""
-DATAGRAM_BYTES: Final = 65_536  # netlink_dump of Linux fills 32 KiB at most
 MAX_DATAGRAMS: Final = 1024
 """Announcements taken at one go, so that a flood of them does not keep the service from its other work."""
 _DUMP_TIMEOUT_S: Final = 5.0
@@ -130,7 +132,7 @@ class KernelNetlink:
         """Return a datagram of the kernel, an empty one in place of those that are lost, or None."""
         while True:
             try:
-                data, _, flags, (port, _) = self._announcements.recvmsg(DATAGRAM_BYTES)
+                data, _, flags, (port, _) = self._announcements.recvmsg(RECEIVE_BYTES)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -155,11 +157,11 @@ class KernelNetlink:
         try:
             self._requests.send(message.data)
             while True:
-                data = self._requests.recv(DATAGRAM_BYTES)
+                data = self._requests.recv(RECEIVE_BYTES)
                 for answer in self._parser.messages(data):
                     if answer["header"]["sequence_number"] != self._sequence:
                         continue
-                    if number := error_number(answer, data):
+                    if number := error_of(answer, data):
                         raise KernelRefusedError(number, answer.get_attr("NLMSGERR_ATTR_MSG") or "")
                     return
         except OSError as error:
@@ -204,19 +206,18 @@ class KernelNetlink:
     def _dump(self, kind: int, request: bytes) -> Iterator[Any]:
         """Yield the messages that answer a dump request."""
         self._sequence += 1
-        flags = NLM_F_REQUEST | NLM_F_DUMP
         interrupted = False
         try:
-            self._requests.send(HEADER.pack(HEADER.size + len(request), kind, flags, self._sequence, 0) + request)
+            self._requests.send(netlink.message(kind, NLM_F_DUMP, self._sequence, request))
             while True:
-                data = self._requests.recv(DATAGRAM_BYTES)
+                data = self._requests.recv(RECEIVE_BYTES)
                 for message in self._parser.messages(data):
                     header = message["header"]
                     if header["sequence_number"] != self._sequence:
                         continue  # the rest of a dump that was given up
                     interrupted = interrupted or bool(header["flags"] & NLM_F_DUMP_INTR)
                     if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
-                        _check_end(error_number(message, data), interrupted=interrupted)
+                        _check_end(error_of(message, data), interrupted=interrupted)
                         return
                     yield message
         except OSError as error:

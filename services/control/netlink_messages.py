@@ -9,6 +9,7 @@ from typing import Any, Final
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from services.common.netlink import NLM_F_CREATE, attributes, error_number
 from services.control.kernel_types import (
     RT_TABLE_DEFAULT,
     RT_TABLE_LOCAL,
@@ -31,19 +32,11 @@ from services.control.kernel_types import (
     route_key,
 )
 
-# linux/netlink.h
-HEADER: Final = struct.Struct("=IHHII")
-"""nlmsghdr: length, type, flags, sequence, port."""
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
-NLM_F_REQUEST: Final = 0x001
-NLM_F_ACK: Final = 0x004
-NLM_F_DUMP_INTR: Final = 0x010
-NLM_F_DUMP: Final = 0x300
+# linux/netlink.h, besides those of services.common.netlink
 NLM_F_REPLACE: Final = 0x100
 NLM_F_EXCL: Final = 0x200
-NLM_F_CREATE: Final = 0x400
 NLM_F_APPEND: Final = 0x800
+_HEADER_BYTES: Final = 16  # struct nlmsghdr
 
 # linux/rtnetlink.h
 RTM_NEWLINK: Final = 16
@@ -67,8 +60,6 @@ _ROUTE_TYPES: Final = {int(route_type): route_type for route_type in RouteType}
 
 _NHA_ID: Final = 1  # linux/nexthop.h
 _NEXT_HOP_MESSAGE_BYTES: Final = 8  # struct nhmsg
-_ATTRIBUTE = struct.Struct("=HH")
-_ERROR = struct.Struct("=i")  # minus the errno
 _U32 = struct.Struct("=I")
 
 _RULES_OF_THE_START: Final = {(0, RT_TABLE_LOCAL), (32_766, RT_TABLE_MAIN), (32_767, RT_TABLE_DEFAULT)}
@@ -246,12 +237,15 @@ def _address(text: str | None) -> int:
 # --- The rest ---------------------------------------------------------------------------------------------------------
 
 
-def error_number(message: Any, data: bytes) -> int:
-    """Return the errno in a message that ends a dump, or acknowledges a request; 0 for success."""
-    start = message.offset + HEADER.size
-    if message["header"]["length"] < HEADER.size + _ERROR.size:
-        return 0
-    return int(-_ERROR.unpack_from(data, start)[0])
+def error_of(message: Any, data: bytes) -> int:
+    """Return the errno in a message that ends a dump or answers a request; 0 for success."""
+    payload = _payload(message, data)
+    return error_number(payload) if len(payload) >= _U32.size else 0
+
+
+def _payload(message: Any, data: bytes) -> bytes:
+    start = message.offset + _HEADER_BYTES
+    return data[start : message.offset + message["header"]["length"]]
 
 
 def is_foreign_rule(message: Any) -> bool:
@@ -272,11 +266,5 @@ def _next_hop_event(message: Any, data: bytes) -> NextHopObjectGone | None:
     header = message["header"]
     if header["type"] == RTM_NEWNEXTHOP and header["flags"] & NLM_F_CREATE:
         return None
-    start = message.offset + HEADER.size + _NEXT_HOP_MESSAGE_BYTES
-    end = message.offset + header["length"]
-    while start + _ATTRIBUTE.size <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        if kind == _NHA_ID and length == _ATTRIBUTE.size + _U32.size:
-            return NextHopObjectGone(_U32.unpack_from(data, start + _ATTRIBUTE.size)[0])
-        start += max(_ATTRIBUTE.size, length + 3 & ~3)
-    return None
+    number = attributes(_payload(message, data)[_NEXT_HOP_MESSAGE_BYTES:]).get(_NHA_ID)
+    return NextHopObjectGone(_U32.unpack(number)[0]) if number is not None and len(number) == _U32.size else None

@@ -120,6 +120,7 @@ class ControlService:
         try:
             while not stop.is_set:
                 self._turn()
+                self._arp_state.register(self._poller)
                 self._poller.poll(UNSETTLED_POLL_MS if self._rib.unsettled else POLL_MS)
         finally:
             if self._ownership is not None:
@@ -159,6 +160,7 @@ class ControlService:
         changes = self._rib.take_changes()
         if self._view.last_generation == 0:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
+            self._poller.register(self._state.snapshots, zmq.POLLIN)
         if changes is not None:
             self._state.publish(changes, now)
             self._view.last_generation = self._state.sequence

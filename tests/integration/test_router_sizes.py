@@ -3,12 +3,11 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from ipaddress import IPv4Address
 from random import Random
 
 import pytest
-from router_lab import RouterLab, Wire, inside, started
+from router_lab import RouterLab, Stream, Wire, inside, second_address, started
 from scapy.layers.inet import IP
 
 from services.launcher.lab import measure
@@ -20,10 +19,11 @@ ADDRESSES = {"host1": "192.168.1.2", "host2": "192.168.0.2"}
 WAYS = [("host1", "host2"), ("host2", "host1")]
 PORT = 4000
 IP_MTU_DISCOVER = 10  # linux/in.h, like the next three
-IP_PMTUDISC_INTERFACE = 4
+IP_PMTUDISC_DONT = 0
 IP_PMTUDISC_DO = 2
 IP_MTU = 14
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+UDP_PROTOCOL = 17
 
 
 @pytest.fixture(scope="module")
@@ -47,25 +47,33 @@ def narrowing(jumbo: RouterLab) -> Iterator[RouterLab]:
     jumbo.control().change("link", "set", "eth1", "mtu", "9000")
 
 
-def udp_socket(lab: RouterLab, host: str, discover: int) -> socket.socket:
+def udp_socket(lab: RouterLab, host: str, address: str, discover: int) -> socket.socket:
     udp = inside(lab, host, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
     udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
-    udp.bind((ADDRESSES[host], PORT))
+    udp.bind((address, PORT))
     udp.settimeout(10.0)
     return udp
 
 
-def exchange(lab: RouterLab, size: int, count: int, discover: int, ways: list[tuple[str, str]] = WAYS) -> None:
+def payloads(size: int, count: int) -> list[bytes]:
+    return [Random(number).randbytes(size) for number in range(count)]
+
+
+def exchange(lab: RouterLab, size: int, count: int, discover: int) -> None:
     """Send `count` datagrams of `size` bytes each way; all must come, in order, with the bytes that were sent."""
-    with ExitStack() as stack:
-        sockets = {host: stack.enter_context(udp_socket(lab, host, discover)) for host in ADDRESSES}
-        payloads = {way: [Random(number).randbytes(size) for number in range(count)] for way in ways}
-        for way in zip(*payloads.values(), strict=True):
-            for (sender, receiver), payload in zip(payloads, way, strict=True):
-                sockets[sender].sendto(payload, (ADDRESSES[receiver], PORT))
-        for (_sender, receiver), sent in payloads.items():
-            assert [sockets[receiver].recv(70_000) for _ in range(count)] == sent
+    far = ADDRESSES["host2"]
+    measure.ping(lab, "host1", IPv4Address(far), "--count", "1", "--timeout", "5")  # the neighbours are known then
+    there, back = payloads(size, count), payloads(size, count)[::-1]
+    with (
+        udp_socket(lab, "host1", ADDRESSES["host1"], discover) as first,
+        udp_socket(lab, "host2", far, discover) as second,
+    ):
+        for outward, homeward in zip(there, back, strict=True):
+            first.sendto(outward, (far, PORT))
+            second.sendto(homeward, (ADDRESSES["host1"], PORT))
+        assert [second.recv(70_000) for _ in there] == there
+        assert [first.recv(70_000) for _ in back] == back
 
 
 class TestFullFrames:
@@ -81,7 +89,7 @@ class TestFullFrames:
         exchange(pair, size, 5, IP_PMTUDISC_DO)
 
     def test_datagram_in_fragments(self, pair: RouterLab) -> None:
-        exchange(pair, 20_000, 10, IP_PMTUDISC_INTERFACE)
+        exchange(pair, 20_000, 10, IP_PMTUDISC_DONT)
 
 
 class TestJumboFrames:
@@ -99,48 +107,59 @@ class TestJumboFrames:
 
 
 class TestNarrowerLink:
+    """Each test has an address of host2 for itself: host1 remembers what it has learnt of the path to one."""
+
     def test_fragmentation_needed(self, narrowing: RouterLab) -> None:
         options = ("--count", "2", "--interval", "0.01", "--size", "2000", "--dont-fragment")
-        report = measure.ping(narrowing, "host1", IPv4Address("192.168.0.2"), *options)
+        with second_address(narrowing, "host2", "192.168.0.60/24") as address:
+            report = measure.ping(narrowing, "host1", address, *options)
         assert (report["sent"], report["received"]) == (2, 0)
-        assert [
-            (error["source"], error["type"], error["code"], error["mtu"]) for error in report["errors"]
-        ] == [("192.168.1.1", 3, 4, 1500)] * 2
+        errors = [(error["source"], error["type"], error["code"], error["mtu"]) for error in report["errors"]]
+        assert errors == [("192.168.1.1", 3, 4, 1500)] * 2
 
     @pytest.mark.parametrize(("size", "answered"), [(1472, 2), (1473, 0)])
     def test_exactly_the_mtu(self, narrowing: RouterLab, size: int, answered: int) -> None:
         options = ("--count", "2", "--interval", "0.01", "--size", str(size), "--dont-fragment")
-        report = measure.ping(narrowing, "host1", IPv4Address("192.168.0.2"), *options)
+        with second_address(narrowing, "host2", "192.168.0.61/24") as address:
+            report = measure.ping(narrowing, "host1", address, *options)
         assert (report["received"], len(report["errors"])) == (answered, 2 - answered)
 
     def test_tcp_converges(self, narrowing: RouterLab) -> None:
         before = narrowing.control().counts()
-        report = measure.transfer(narrowing, "host1", "host2", 50_000_000)
-        assert report["intact"]
+        with second_address(narrowing, "host2", "192.168.0.62/24") as address:
+            with Stream(narrowing, "host1", "host2", address, 100_000_000) as stream:
+                stream.wait_for_bytes(20_000_000)
+                stream.finish()
+            with udp_socket(narrowing, "host1", ADDRESSES["host1"], IP_PMTUDISC_DO) as udp:
+                udp.connect((str(address), PORT))
+                assert udp.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1500  # what the host has learnt of the path
         assert narrowing.control().counts().since(before)["DROP_MTU_EXCEEDED"] >= 1
-        udp = udp_socket(narrowing, "host1", IP_PMTUDISC_DO)
-        with udp:
-            udp.connect((ADDRESSES["host2"], PORT))
-            assert udp.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1500  # what the host has learnt of the path
 
-    @pytest.mark.parametrize("size", [1473, 8972, 20_000])
-    def test_fragments_reassemble(self, narrowing: RouterLab, size: int) -> None:
+    @pytest.mark.parametrize(("size", "cut"), [(1473, 1), (8972, 1), (20_000, 3)])
+    def test_fragments_reassemble(self, narrowing: RouterLab, size: int, cut: int) -> None:
         before = narrowing.control().counts()
-        with Wire(narrowing, "host2") as wire:
-            exchange(narrowing, size, 5, IP_PMTUDISC_INTERFACE, [("host1", "host2")])
-            datagrams = [one.frame[14:] for one in wire.listen(lambda frame: frame[12:14] == b"\x08\x00")]
-        assert max(map(len, datagrams)) <= 1500
-        offsets: dict[int, list[tuple[int, int, bool]]] = {}
-        for datagram in datagrams:
-            header = IP(datagram[:20])
-            part = (header.frag * 8, header.len - 20, "MF" in str(header.flags))
-            offsets.setdefault(header.id, []).append(part)
-        assert len(offsets) == 5
-        for parts in offsets.values():
+        with (
+            second_address(narrowing, "host2", "192.168.0.63/24") as address,
+            Wire(narrowing, "host2") as wire,
+        ):
+            sent = payloads(size, 5)
+            with (
+                udp_socket(narrowing, "host1", ADDRESSES["host1"], IP_PMTUDISC_DONT) as sender,
+                udp_socket(narrowing, "host2", str(address), IP_PMTUDISC_DONT) as receiver,
+            ):
+                for payload in sent:
+                    sender.sendto(payload, (str(address), PORT))
+                assert [receiver.recv(70_000) for _ in sent] == sent
+            heard = wire.listen(lambda frame: frame[12:14] == b"\x08\x00" and IP(frame[14:34]).proto == UDP_PROTOCOL)
+        assert max(len(one.frame) for one in heard) <= 1514
+        datagrams: dict[int, list[tuple[int, int, bool]]] = {}
+        for one in heard:
+            header = IP(one.frame[14:34])
+            datagrams.setdefault(header.id, []).append((header.frag * 8, header.len - 20, "MF" in str(header.flags)))
+        assert len(datagrams) == 5
+        for parts in datagrams.values():
             ends = [offset + length for offset, length, _more in parts]
             assert [offset for offset, _length, _more in parts] == [0, *ends[:-1]]
             assert ends[-1] == size + 8
             assert [more for *_, more in parts] == [True] * (len(parts) - 1) + [False]
-        # of a datagram that came in fragments the last one fits already
-        cut = {1473: 1, 8972: 1, 20_000: 3}[size]
         assert narrowing.control().counts().since(before)["FRAGMENTED"] == 5 * cut

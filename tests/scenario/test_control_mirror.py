@@ -133,9 +133,9 @@ class Router:
             return
         for path in state.paths:
             self.interface_of_path[path.id] = path.next_hops[0].interface
-        for prefix, length, path in unpack_routes(state.routes):
-            if path:
-                self.table[route_key(prefix, length)] = self.interface_of_path[path]
+        for prefix, length, path_id in unpack_routes(state.routes):
+            if path_id:
+                self.table[route_key(prefix, length)] = self.interface_of_path[path_id]
             else:
                 del self.table[route_key(prefix, length)]
 

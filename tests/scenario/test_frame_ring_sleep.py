@@ -2,7 +2,7 @@
 
 The consumer announces its sleep and looks at HEAD; the producer moves HEAD and looks at the announcement. Both
 start each round together, so that their stores and loads meet. If neither sees the other, a wake-up is lost: on x86
-it happens in about one of a hundred such rounds when the fences are taken out.
+it happens in about one of a thousand such rounds when the fences are taken out.
 """
 
 import os

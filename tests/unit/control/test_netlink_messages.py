@@ -19,7 +19,7 @@ from services.control.kernel_types import (
     RouteType,
     Unsettled,
 )
-from services.control.netlink_messages import MessageParser, error_number, is_foreign_rule
+from services.control.netlink_messages import MessageParser, error_of, is_foreign_rule
 
 # ip addr add 10.0.0.1/24 brd + dev e0, in the kernel's own order
 ADDRESS = (
@@ -260,7 +260,7 @@ def test_the_errno_that_ends_a_dump() -> None:
     parser = MessageParser()
     done = struct.pack("=IHHIIi", 20, 3, 2, 7, 0, 0)
     (message,) = parser.messages(done)
-    assert error_number(message, done) == 0
+    assert error_of(message, done) == 0
     failed = struct.pack("=IHHIIi", 20, 3, 2, 7, 0, -105)
     (message,) = parser.messages(failed)
-    assert error_number(message, failed) == 105
+    assert error_of(message, failed) == 105

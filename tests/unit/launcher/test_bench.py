@@ -1,0 +1,83 @@
+"""The benchmark's pure parts: the frames of its generator, and its table."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from services.launcher.bench import generator, report
+
+ROUTER_MAC = bytes.fromhex("020000000001")
+HOST_MAC = bytes.fromhex("020000000002")
+
+
+def sample(**changes: float) -> dict[str, float]:
+    values = {
+        "packets_60": 100_000.0,
+        "offered_60": 100_000.0,
+        "packets_1514": 90_000.0,
+        "offered_1514": 90_000.0,
+        "tcp_forth": 10.0,
+        "tcp_back": 8.0,
+        "flood_rtt": 10.0,
+        "idle_rtt": 50.0,
+    }
+    return values | changes
+
+
+def test_a_frame_is_a_complete_udp_datagram() -> None:
+    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 0xC0A80102, 0xC6120000, 2, 60)
+
+    assert frames.shape == (2, 60)
+    # By hand: Ethernet, IPv4 (46 bytes, TTL 64, UDP, 192.168.1.2 -> 198.18.0.0, checksum summed below), UDP 49152 -> 9.
+    words = [0x4500, 0x002E, 0, 0, 0x4011, 0xC0A8, 0x0102, 0xC612, 0x0000]
+    total = sum(words)
+    checksum = 0xFFFF ^ ((total & 0xFFFF) + (total >> 16))
+    assert frames[0].tobytes() == (
+        bytes.fromhex("0200000000010200000000020800")
+        + bytes.fromhex("4500002e000000004011")
+        + checksum.to_bytes(2, "big")
+        + bytes.fromhex("c0a80102c6120000")
+        + bytes.fromhex("c0000009001a0000")
+        + bytes(18)
+    )
+    assert frames[1, 30:34].tobytes() == bytes.fromhex("c6120001")
+
+
+def test_each_message_points_at_its_frame() -> None:
+    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 1, 0xC6120000, 3, 60)
+    messages, vectors = generator.build_messages(frames)
+
+    assert vectors[:, 0].tolist() == [frames.ctypes.data + 60 * number for number in range(3)]
+    assert vectors[:, 1].tolist() == [60, 60, 60]
+    # struct msghdr on 64-bit Linux: msg_iov is its third word, msg_iovlen its fourth.
+    assert messages[:, 2].tolist() == [vectors.ctypes.data + 16 * number for number in range(3)]
+    assert messages[:, 3].tolist() == [1, 1, 1]
+    assert not np.delete(messages, [2, 3], axis=1).any()
+
+
+def test_medians_and_ratios() -> None:
+    samples = {
+        "kernel": [sample(), sample(packets_60=300_000.0), sample(packets_60=200_000.0)],
+        "hopwire": [sample(packets_60=150_000.0, flood_rtt=100.0)],
+    }
+
+    assert report.medians(samples)["kernel"]["packets_60"] == 200_000.0
+    ratios = report.ratios(samples, "hopwire", "kernel")
+    assert ratios["packets_60"] == pytest.approx(0.75)
+    assert ratios["flood_rtt"] == pytest.approx(10.0)
+
+
+def test_the_table_shows_median_spread_and_ratio() -> None:
+    samples = {
+        "kernel": [sample(), sample(packets_60=300_000.0), sample(packets_60=200_000.0)],
+        "hopwire": [sample(packets_60=150_000.0)],
+    }
+    out = io.StringIO()
+    Console(file=out, width=160).print(report.table(samples, ["kernel", "hopwire"], "hopwire"))
+
+    line = next(line for line in out.getvalue().splitlines() if "60-byte" in line)
+    assert "200 (100-300)" in line
+    assert "150" in line
+    assert "0.75" in line
