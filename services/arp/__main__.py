@@ -8,7 +8,7 @@ import zmq
 
 from services.arp.service import ArpService
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
 
 
 def main(
@@ -43,4 +43,4 @@ def _run(run_dir: Path, listen: str, log_level: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command_line(main)

@@ -11,6 +11,8 @@ BUSY_FRAMES: Final = 8
 """A batch of so many says: load. One frame at a time is a ping, or a TCP connection's start."""
 PAUSE_S: Final = 200e-6
 """How long frames gather under load: at 500,000 frames a second, 100 of them. A look costs as much as ten frames."""
+EMPTY_PAUSES: Final = 4
+"""After so many empty looks the load is over, and the reader asks to be woken."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 import structlog
+import typer
 import zmq
 
 from services.common.bus import connected, try_send
@@ -64,6 +65,13 @@ def run_to_exit(program: str, main: Callable[[], int | None]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def run_command_line(main: Callable[..., None]) -> None:
+    """Read the command line for `main` and run it. A fault of our own ends in a plain traceback, fit for a log."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
 
 
 class Reporter:

@@ -7,7 +7,7 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
 from services.control.config import Config, load, overridden
 from services.control.service import ControlService
 
@@ -25,6 +25,14 @@ def main(
             envvar="HOPWIRE_METRICS_LISTEN", help="ADDRESS:PORT for Prometheus, or off. [default: 127.0.0.1:9100]"
         ),
     ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="HOPWIRE_CONTROL_LISTEN",
+            help="One more endpoint for reports (tcp://127.0.0.1:7003). Not encrypted: keep it on a network of "
+            "your own.",
+        ),
+    ] = "",
     log_level: Annotated[
         str | None,
         typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error. [default: info]"),
@@ -43,16 +51,16 @@ def main(
     def run() -> None:
         settings = load(config) if config is not None else Config()
         settings = overridden(settings, log_level=log_level, metrics_listen=metrics_listen)
-        _run(run_dir, settings, manage_kernel=not no_kernel_settings)
+        _run(run_dir, settings, listen, manage_kernel=not no_kernel_settings)
 
     raise typer.Exit(run_to_exit("hopwire control", run))
 
 
-def _run(run_dir: Path, config: Config, *, manage_kernel: bool) -> None:
+def _run(run_dir: Path, config: Config, listen: str, *, manage_kernel: bool) -> None:
     log = set_up_logging("control", config.log_level)
     stop = StopFlag()
     with zmq.Context() as context:
-        service = ControlService(context, prepare_run_dir(run_dir), config, log, manage_kernel=manage_kernel)
+        service = ControlService(context, prepare_run_dir(run_dir), config, log, listen, manage_kernel=manage_kernel)
         log.info("started", run_dir=str(run_dir))
         try:
             service.run(stop)
@@ -62,4 +70,4 @@ def _run(run_dir: Path, config: Config, *, manage_kernel: bool) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command_line(main)

@@ -2,17 +2,15 @@
 
 import errno
 import os
+import socket
+import sys
 from collections.abc import Mapping
-from typing import Any, Final
-
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from ipaddress import IPv4Address
+from typing import Final
 
 from services.common.bus import RpcRefusedError
 from services.common.messages import RpcError
-from services.common.netlink import NLM_F_CREATE
-from services.common.wire.ethernet import mac_text
+from services.common.netlink import NLM_F_CREATE, attribute, nested
 from services.control.kernel_types import (
     IFF_UP,
     RT_SCOPE_LINK,
@@ -27,8 +25,24 @@ from services.control.kernel_types import (
 )
 from services.control.netlink import KernelNetlink, KernelRefusedError
 from services.control.netlink_messages import (
+    ADDRESS_HEADER,
+    HOP_HEADER,
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    IFLA_ADDRESS,
+    IFLA_MTU,
+    LINK_HEADER,
     NLM_F_EXCL,
     NLM_F_REPLACE,
+    ROUTE_HEADER,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_METRICS,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTAX_MTU,
     RTM_DELADDR,
     RTM_DELROUTE,
     RTM_NEWADDR,
@@ -58,12 +72,11 @@ class KernelChanges:
 
     def change_address(self, verb: str, params: AddressParams, links: Mapping[int, Link]) -> None:
         """Add or delete an address. `verb` is `add` or `del`."""
-        message = ifaddrmsg()
-        message["family"] = 2  # AF_INET
-        message["index"] = _index(params.dev, links)
-        message["prefixlen"] = params.address.network.prefixlen
-        text = str(params.address.ip)
-        message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+        header = ADDRESS_HEADER.pack(
+            socket.AF_INET, params.address.network.prefixlen, 0, RT_SCOPE_UNIVERSE, _index(params.dev, links)
+        )
+        own = params.address.ip.packed
+        message = header + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own)
         kind, flags = (RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL) if verb == "add" else (RTM_DELADDR, 0)
         advice = {
             errno.EEXIST: f"{params.dev} has {params.address} already",
@@ -73,24 +86,19 @@ class KernelChanges:
 
     def change_link(self, params: LinkParams, links: Mapping[int, Link]) -> None:
         """Set an interface up or down, its MTU, its MAC."""
-        message = ifinfmsg()
-        message["index"] = _index(params.dev, links)
-        if params.up is not None:
-            message["flags"] = IFF_UP if params.up else 0
-            message["change"] = IFF_UP
-        attributes: list[tuple[str, Any]] = []
+        flags, changed_flags = (IFF_UP if params.up else 0, IFF_UP) if params.up is not None else (0, 0)
+        message = LINK_HEADER.pack(socket.AF_UNSPEC, 0, _index(params.dev, links), flags, changed_flags)
         if params.mtu is not None:
-            attributes.append(("IFLA_MTU", params.mtu))
+            message += _number(IFLA_MTU, params.mtu)
         if params.address is not None:
-            attributes.append(("IFLA_ADDRESS", mac_text(params.address)))
-        message["attrs"] = attributes
+            message += attribute(IFLA_ADDRESS, params.address)
         advice = {
             errno.EADDRNOTAVAIL: "a MAC address must be of one station: neither broadcast nor multicast nor zero",
             errno.EBUSY: f"set {params.dev} down first",
         }
         self._request(RTM_NEWLINK, 0, message, advice)
 
-    def _request(self, kind: int, flags: int, message: Any, advice: Mapping[int, str]) -> None:
+    def _request(self, kind: int, flags: int, message: bytes, advice: Mapping[int, str]) -> None:
         try:
             self._netlink.request(kind, flags, message)
         except KernelRefusedError as error:
@@ -117,30 +125,34 @@ def _route_advice(verb: str, destination: str, spec: RouteSpec) -> Mapping[int, 
     }
 
 
-def _route_message(verb: str, spec: RouteSpec, links: Mapping[int, Link]) -> Any:
+def _route_message(verb: str, spec: RouteSpec, links: Mapping[int, Link]) -> bytes:
     deleting = verb == "del"
-    message = rtmsg()
-    message["family"] = 2  # AF_INET
-    message["dst_len"] = spec.dst.prefixlen
-    message["table"] = RT_TABLE_MAIN
-    message["proto"] = spec.proto if spec.proto is not None else RTPROT_UNSPEC if deleting else RTPROT_HOPWIRE
-    message["type"] = _route_type(spec, deleting=deleting)
-    message["scope"] = _scope(spec, deleting=deleting)
-    message["flags"] = RTNH_F_ONLINK if spec.onlink else 0
-    attributes: list[tuple[str, Any]] = []
+    unnamed = RTPROT_UNSPEC if deleting else RTPROT_HOPWIRE
+    message = ROUTE_HEADER.pack(
+        socket.AF_INET,
+        spec.dst.prefixlen,
+        0,
+        0,
+        RT_TABLE_MAIN,
+        unnamed if spec.proto is None else spec.proto,
+        _scope(spec, deleting=deleting),
+        _route_type(spec, deleting=deleting),
+        RTNH_F_ONLINK if spec.onlink else 0,
+    )
     if spec.dst.prefixlen:
-        attributes.append(("RTA_DST", str(spec.dst.network_address)))
+        message += attribute(RTA_DST, spec.dst.network_address.packed)
     if spec.metric is not None:
-        attributes.append(("RTA_PRIORITY", spec.metric))
+        message += _number(RTA_PRIORITY, spec.metric)
     if spec.src is not None:
-        attributes.append(("RTA_PREFSRC", str(spec.src)))
+        message += attribute(RTA_PREFSRC, spec.src.packed)
     if spec.mtu is not None:
-        attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", spec.mtu)]}))
+        message += nested(RTA_METRICS, _number(RTAX_MTU, spec.mtu))
     if spec.nexthops:
-        attributes.append(("RTA_MULTIPATH", [_way(hop, links, onlink=spec.onlink) for hop in spec.nexthops]))
-    attributes += _single_way(spec, links)
-    message["attrs"] = attributes
-    return message
+        ways = [_hop(hop, links, onlink=spec.onlink) for hop in spec.nexthops]
+        message += attribute(RTA_MULTIPATH, b"".join(ways))
+    if spec.dev is not None:
+        message += _number(RTA_OIF, _index(spec.dev, links))
+    return message + _gateway(spec.via)
 
 
 def _route_type(spec: RouteSpec, *, deleting: bool) -> RouteType:
@@ -157,22 +169,19 @@ def _scope(spec: RouteSpec, *, deleting: bool) -> int:
     return RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE
 
 
-def _single_way(spec: RouteSpec, links: Mapping[int, Link]) -> list[tuple[str, Any]]:
-    attributes: list[tuple[str, Any]] = []
-    if spec.via is not None:
-        attributes.append(("RTA_GATEWAY", str(spec.via)))
-    if spec.dev is not None:
-        attributes.append(("RTA_OIF", _index(spec.dev, links)))
-    return attributes
+def _hop(hop: NextHopSpec, links: Mapping[int, Link], *, onlink: bool) -> bytes:
+    gateway = _gateway(hop.via)
+    interface = _index(hop.dev, links) if hop.dev is not None else 0
+    flags = RTNH_F_ONLINK if onlink else 0
+    return HOP_HEADER.pack(HOP_HEADER.size + len(gateway), flags, hop.weight - 1, interface) + gateway
 
 
-def _way(hop: NextHopSpec, links: Mapping[int, Link], *, onlink: bool) -> dict[str, Any]:
-    return {
-        "flags": RTNH_F_ONLINK if onlink else 0,
-        "hops": hop.weight - 1,
-        "oif": _index(hop.dev, links) if hop.dev is not None else 0,
-        "attrs": [("RTA_GATEWAY", str(hop.via))] if hop.via is not None else [],
-    }
+def _gateway(via: IPv4Address | None) -> bytes:
+    return attribute(RTA_GATEWAY, via.packed) if via is not None else b""
+
+
+def _number(kind: int, value: int) -> bytes:
+    return attribute(kind, value.to_bytes(4, sys.byteorder))
 
 
 def _index(name: str, links: Mapping[int, Link]) -> int:

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from services.common import netlink
 from services.common.errors import HopwireError
@@ -13,20 +13,23 @@ from services.common.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
     RECEIVE_BYTES,
 )
 from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, Unsettled
 from services.control.netlink_messages import (
+    ADDRESS_HEADER,
+    LINK_HEADER,
+    ROUTE_HEADER,
     RTM_GETADDR,
     RTM_GETLINK,
     RTM_GETROUTE,
     RTM_GETRULE,
-    MessageParser,
+    RTM_NEWROUTE,
     address_from,
-    error_of,
+    events,
+    explanation,
     is_foreign_rule,
     link_from,
     route_event,
@@ -43,6 +46,7 @@ _DUMP_TIMEOUT_S: Final = 5.0
 # linux/netlink.h and asm-generic/socket.h, which the socket module does not have
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _SO_RCVBUFFORCE: Final = 33
@@ -55,9 +59,7 @@ _RTNLGRP_IPV4_RULE: Final = 8
 _RTNLGRP_NEXTHOP: Final = 32
 _GROUPS: Final = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV4_RULE, _RTNLGRP_NEXTHOP)
 
-_LINK_REQUEST = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
-_ADDRESS_REQUEST = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
-_TABLE_REQUEST = struct.Struct("=8BI")  # rtmsg and fib_rule_hdr: family, lengths, tos, table, …, flags
+_SEQUENCE = struct.Struct("=8xI")  # of struct nlmsghdr
 
 
 class KernelRefusedError(Exception):
@@ -85,7 +87,6 @@ class KernelNetlink:
 
         :raises HopwireError: the kernel lacks a group of announcements (nexthop objects came with Linux 5.3).
         """
-        self._parser = MessageParser()
         self._sequence = 0
         self._announcements = _netlink_socket()
         self._requests = _netlink_socket()
@@ -95,6 +96,7 @@ class KernelNetlink:
                 self._announcements.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
             self._announcements.setblocking(False)
             self._requests.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            self._requests.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
             self._requests.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._requests.settimeout(_DUMP_TIMEOUT_S)
         except OSError as error:
@@ -121,7 +123,7 @@ class KernelNetlink:
             if not data:
                 yield Unsettled("announcements of the kernel were lost")
             else:
-                yield from self._parser.events(data)
+                yield from events(data)
 
     def discard_events(self) -> None:
         """Throw away all announcements that wait: what they say is in a dump that begins now."""
@@ -144,26 +146,16 @@ class KernelNetlink:
 
     # --- Changes ------------------------------------------------------------------------------------------------------
 
-    def request(self, kind: int, flags: int, message: Any) -> None:
-        """Have the kernel carry out a request, a message of pyroute2 without its header, and wait for the end of it.
+    def request(self, kind: int, flags: int, payload: bytes) -> None:
+        """Have the kernel carry out a request, and wait for the end of it.
 
         :raises KernelRefusedError: it does not, or does not answer.
         """
-        self._sequence += 1
-        message["header"]["type"] = kind
-        message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
-        message["header"]["sequence_number"] = self._sequence
-        message.encode()
         try:
-            self._requests.send(message.data)
-            while True:
-                data = self._requests.recv(RECEIVE_BYTES)
-                for answer in self._parser.messages(data):
-                    if answer["header"]["sequence_number"] != self._sequence:
-                        continue
-                    if number := error_of(answer, data):
-                        raise KernelRefusedError(number, answer.get_attr("NLMSGERR_ATTR_MSG") or "")
-                    return
+            for _, _, answer in self._answers(kind, NLM_F_ACK | flags, payload):
+                if number := netlink.error_number(answer):
+                    raise KernelRefusedError(number, explanation(answer))
+                return
         except OSError as error:
             raise KernelRefusedError(error.errno or errno.ETIMEDOUT, "rtnetlink does not answer") from error
 
@@ -177,19 +169,22 @@ class KernelNetlink:
 
         :raises DumpError: something changed under it, or the kernel did not answer: to be made again.
         """
-        links = [link_from(message) for message in self._dump(RTM_GETLINK, _LINK_REQUEST.pack(0, 0, 0, 0, 0))]
-        addresses = self._dump(RTM_GETADDR, _ADDRESS_REQUEST.pack(socket.AF_INET, 0, 0, 0, 0))
-        header = _TABLE_REQUEST.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        return KernelDump(
-            links=[link for link in links if link is not None],
-            addresses=[address_from(message) for message in addresses],
-            foreign_rules=self._count_foreign_rules(header),
-            tables=self._dump_routes(header),
-        )
+        header = ROUTE_HEADER.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        try:
+            links = [link_from(payload) for payload in self._dump(RTM_GETLINK, LINK_HEADER.pack(0, 0, 0, 0, 0))]
+            addresses = self._dump(RTM_GETADDR, ADDRESS_HEADER.pack(socket.AF_INET, 0, 0, 0, 0))
+            return KernelDump(
+                links=[link for link in links if link is not None],
+                addresses=[address_from(payload) for payload in addresses],
+                foreign_rules=self._count_foreign_rules(header),
+                tables=self._dump_routes(header),
+            )
+        except (struct.error, ValueError) as error:
+            raise DumpError(f"a message of the kernel could not be read: {error}") from error
 
     def _count_foreign_rules(self, header: bytes) -> int:
         try:
-            return sum(is_foreign_rule(message) for message in self._dump(RTM_GETRULE, header))
+            return sum(is_foreign_rule(payload) for payload in self._dump(RTM_GETRULE, header))
         except DumpError as error:
             if error.number in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):  # a kernel without policy routing
                 return 0
@@ -197,31 +192,33 @@ class KernelNetlink:
 
     def _dump_routes(self, header: bytes) -> RouteTables:
         tables = RouteTables()
-        for message in self._dump(RTM_GETROUTE, header):
-            change = route_event(message)
+        for payload in self._dump(RTM_GETROUTE, header):
+            change = route_event(RTM_NEWROUTE, 0, payload)
             if isinstance(change, RouteChanged) and change.table in TABLES:
                 tables.append(change)
         return tables
 
-    def _dump(self, kind: int, request: bytes) -> Iterator[Any]:
-        """Yield the messages that answer a dump request."""
-        self._sequence += 1
+    def _dump(self, kind: int, request: bytes) -> Iterator[bytes]:
+        """Yield the payloads of the messages that answer a dump request."""
         interrupted = False
         try:
-            self._requests.send(netlink.message(kind, NLM_F_DUMP, self._sequence, request))
-            while True:
-                data = self._requests.recv(RECEIVE_BYTES)
-                for message in self._parser.messages(data):
-                    header = message["header"]
-                    if header["sequence_number"] != self._sequence:
-                        continue  # the rest of a dump that was given up
-                    interrupted = interrupted or bool(header["flags"] & NLM_F_DUMP_INTR)
-                    if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
-                        _check_end(error_of(message, data), interrupted=interrupted)
-                        return
-                    yield message
+            for answer_kind, flags, payload in self._answers(kind, NLM_F_DUMP, request):
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+                if answer_kind in (NLMSG_DONE, NLMSG_ERROR):
+                    _check_end(netlink.error_number(payload), interrupted=interrupted)
+                    return
+                yield payload
         except OSError as error:
             raise DumpError(f"no dump from the kernel: {error.strerror or error}", error.errno or 0) from error
+
+    def _answers(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Send a request and yield the messages that answer it, without end."""
+        self._sequence += 1
+        self._requests.send(netlink.message(kind, flags, self._sequence, payload))
+        while True:
+            data = self._requests.recv(RECEIVE_BYTES)
+            if _SEQUENCE.unpack_from(data) == (self._sequence,):  # and no rest of a dump that was given up
+                yield from netlink.messages(data)
 
 
 def _check_end(number: int, *, interrupted: bool) -> None:

@@ -59,7 +59,7 @@ def _mac(value: Any) -> bytes:
 
 def _protocol(value: Any) -> int:
     number = PROTOCOL_NUMBERS.get(value) if isinstance(value, str) else value
-    if not isinstance(number, int) or not 0 <= number <= 255:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 255:
         names = ", ".join(PROTOCOLS.values())
         raise ValueError(f"{value!r} is not a routing protocol: a number of 0 to 255, or one of {names}")
     return number
@@ -187,5 +187,5 @@ def _explained(model: type[Params], error: ValidationError) -> str:
         return f"{place}: no such parameter; there are: {', '.join(model.model_fields) or 'none'}"
     if first["type"] == "missing":
         return f"{place}: missing"
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{place}: {message}" if place else message

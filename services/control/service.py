@@ -10,6 +10,7 @@ from services.common.bus import (
     RpcServer,
     StatePublisher,
     StateSubscriber,
+    also_listen,
     bound,
     hold_instance,
     receive,
@@ -47,13 +48,15 @@ class ControlService:
         endpoints: Endpoints,
         config: Config,
         log: structlog.stdlib.BoundLogger,
+        listen: str = "",
         *,
-        manage_kernel: bool,
+        manage_kernel: bool = True,
     ) -> None:
         """Take the instance's lock and open all sockets.
 
+        :param listen: one more endpoint for reports, of an ingress that does not share the run directory.
         :param manage_kernel: whether to take over what hopwire does itself from the kernel.
-        :raises HopwireError: an instance runs already, or the run directory is unusable.
+        :raises HopwireError: an instance runs already, the run directory is unusable, or the endpoint is.
         """
         self._lock = hold_instance(endpoints, INSTANCE)
         self._config = config
@@ -77,6 +80,8 @@ class ControlService:
         self._logged_ready: bool | None = None
         self._next_review_at = float("-inf")
         self._open_sockets(context, endpoints)
+        if listen:
+            also_listen(self._inbox, listen)
 
     def _open_sockets(self, context: zmq.Context[Any], endpoints: Endpoints) -> None:
         self._state = StatePublisher(

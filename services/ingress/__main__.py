@@ -8,7 +8,7 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_to_exit, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
 
 DEFAULT_RING_MIB = 64
 
@@ -87,4 +87,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command_line(main)

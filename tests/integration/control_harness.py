@@ -13,17 +13,21 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import zmq
 from pyroute2 import IPRoute
 from pyroute2 import netns as pyroute2_netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from services.common import netns
-from services.common.bus import RpcClient, StateSubscriber
+from services.common.bus import RpcClient, RpcRefusedError, StateSubscriber, connected, try_send
 from services.common.endpoints import Endpoints
-from services.common.messages import Interface, RouterState, unpack_routes
+from services.common.messages import Interface, Report, RouterState, encode, unpack_routes
 from services.common.parameters import Parameters
 from services.common.runtime import clock
+from services.control.mirror import KernelMirror
+from services.control.netlink import KernelNetlink
+from services.control.rib import Rib
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 30.0
@@ -225,3 +229,102 @@ def router(space: Namespace, run_dir: Path, *arguments: str, metrics: str = "off
         yield running
     finally:
         running.close()
+
+
+def refusal(running: Router, method: str, **params: Any) -> tuple[str, str]:
+    with pytest.raises(RpcRefusedError) as caught:
+        running.ask(method, **params)
+    return caught.value.error.code, caught.value.error.message
+
+
+class PlayedService:
+    """Sends reports as a service would, while the test lets it."""
+
+    def __init__(self, running: Router, service: str, instance: str, *interfaces: int, endpoint: str = "") -> None:
+        self._socket = connected(running.context, zmq.PUSH, endpoint or running.endpoints.control_reports)
+        self._fields: dict[str, Any] = {
+            "service": service,
+            "instance": instance,
+            "pid": 4711,
+            "ready": True,
+            "interfaces": list(interfaces),
+            "counters": {},
+        }
+
+    def report(self, **changes: Any) -> None:
+        self._fields |= changes
+        self._socket.send(encode(Report.model_validate(self._fields)))
+
+    def try_report(self) -> bool:
+        return try_send(self._socket, [encode(Report.model_validate(self._fields))])
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+# --- The mirror without its process -----------------------------------------------------------------------------------
+
+Way = tuple[str, str, int]
+Treatment = tuple[str, tuple[Way, ...], int]
+LOOPBACK = {"127.0.0.0/8", "127.0.0.1/32", "127.255.255.255/32"}
+
+
+class Mirror:
+    """Netlink adapter, mirror and routing information base, and the published state with names for numbers."""
+
+    def __init__(self, space: Namespace, **options: int) -> None:
+        with netns.inside(space.name):
+            self.netlink = KernelNetlink(**options)
+        self.rib = Rib()
+        self.mirror = KernelMirror(self.netlink, self.rib)
+        self.interfaces: dict[int, Interface] = {}
+        self.paths: dict[int, Treatment] = {}
+        self.routes: dict[IPv4Network, int] = {}
+        self.messages = 0
+        self.dumps = 0
+        self._count_dumps()
+
+    def _count_dumps(self) -> None:
+        dump = self.netlink.dump
+
+        def counted() -> Any:
+            self.dumps += 1
+            return dump()
+
+        self.netlink.dump = counted  # type: ignore[method-assign]
+
+    def follow(self) -> dict[str, Treatment]:
+        """Follow until the mirror rests, and return the published routes besides those of the loopback."""
+        for _ in range(100):
+            if self.mirror.follow():
+                break
+        else:
+            raise AssertionError(f"the mirror does not come to rest: {self.rib.unsettled}")
+        state = self.rib.take_changes()
+        if state is not None:
+            self.messages += 1
+            self._apply(state)
+        table = {str(prefix): self.paths[path] for prefix, path in self.routes.items()}
+        return {prefix: treatment for prefix, treatment in table.items() if prefix not in LOOPBACK}
+
+    def _apply(self, state: RouterState) -> None:
+        self.interfaces |= {one.index: one for one in state.interfaces}
+        for path in state.paths:
+            ways = tuple(
+                (self.rib.interface_name(hop.interface), str(IPv4Address(hop.gateway)), hop.weight)
+                for hop in path.next_hops
+            )
+            self.paths[path.id] = (path.kind, ways, path.mtu)
+        for prefix, length, path_id in unpack_routes(state.routes):
+            if path_id:
+                self.routes[IPv4Network((prefix, length))] = path_id
+            else:
+                del self.routes[IPv4Network((prefix, length))]
+        for path_id in state.paths_gone:
+            del self.paths[path_id]
+        for index in state.interfaces_gone:
+            del self.interfaces[index]
+
+    def lookup(self, destination: IPv4Address) -> Treatment | None:
+        holding = [prefix for prefix in self.routes if destination in prefix]
+        return self.paths[self.routes[max(holding, key=lambda prefix: prefix.prefixlen)]] if holding else None

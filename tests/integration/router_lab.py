@@ -139,6 +139,14 @@ class Control:
         """Return the MAC of one of the router's interfaces."""
         return str(next(one["mac"] for one in self.ask("status")["interfaces"] if one["name"] == interface))
 
+    def route_kind(self, address: str) -> str:
+        """Return what the forwarder does with an address: `unicast`, `local`, `blackhole` and so on, or `none`."""
+        try:
+            return str(self.ask("route.get", dst=address).get("type", "unicast"))
+        except RpcRefusedError as refused:
+            assert refused.error.code == "refused", refused
+            return "none"
+
     def cli(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run control-cli."""
         command = [hopwire("control-cli"), "--run-dir", str(self.run_dir), *words]
@@ -230,6 +238,17 @@ def started(topology: Topology, tag: str) -> Iterator[RouterLab]:
             _running.remove(lab)
         statuses = lab.stop_routers()
         assert set(statuses.values()) <= {0}, statuses
+
+
+@contextmanager
+def far_address(lab: Lab, host: str, address: str) -> Iterator[None]:
+    """Give a host an address in a network of its own, as if it stood behind that host."""
+    with kernel(lab, host) as netlink:
+        netlink.addr("add", index=1, address=address, prefixlen=32)
+        try:
+            yield
+        finally:
+            netlink.addr("del", index=1, address=address, prefixlen=32)
 
 
 class Heard(NamedTuple):

@@ -11,23 +11,15 @@ import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 import pytest
-from control_harness import HAS_IP, Namespace, namespace
+from control_harness import HAS_IP, Mirror, Namespace, Treatment, Way, namespace
 
 from services.common import netns
-from services.common.messages import Interface, RouterState, unpack_routes
-from services.control.mirror import KernelMirror
-from services.control.netlink import KernelNetlink
-from services.control.rib import Rib
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 needs_ip = pytest.mark.skipif(not HAS_IP, reason="needs ip(8) of iproute2")
 
-Way = tuple[str, str, int]
-Treatment = tuple[str, tuple[Way, ...], int]
-LOOPBACK = {"127.0.0.0/8", "127.0.0.1/32", "127.255.255.255/32"}
 TINY_BUFFER_BYTES = 2048  # SOCK_MIN_RCVBUF of Linux: a handful of announcements
 
 
@@ -35,67 +27,6 @@ TINY_BUFFER_BYTES = 2048  # SOCK_MIN_RCVBUF of Linux: a handful of announcements
 def space() -> Iterator[Namespace]:
     with namespace(f"ctln{os.getpid()}") as made:
         yield made
-
-
-class Mirror:
-    """Netlink adapter, mirror and routing information base, and the published state with names for numbers."""
-
-    def __init__(self, space: Namespace, **options: int) -> None:
-        with netns.inside(space.name):
-            self.netlink = KernelNetlink(**options)
-        self.rib = Rib()
-        self.mirror = KernelMirror(self.netlink, self.rib)
-        self.interfaces: dict[int, Interface] = {}
-        self.paths: dict[int, Treatment] = {}
-        self.routes: dict[IPv4Network, int] = {}
-        self.messages = 0
-        self.dumps = 0
-        self._count_dumps()
-
-    def _count_dumps(self) -> None:
-        dump = self.netlink.dump
-
-        def counted() -> Any:
-            self.dumps += 1
-            return dump()
-
-        self.netlink.dump = counted  # type: ignore[method-assign]
-
-    def follow(self) -> dict[str, Treatment]:
-        """Follow until the mirror rests, and return the published routes besides those of the loopback."""
-        for _ in range(100):
-            if self.mirror.follow():
-                break
-        else:
-            raise AssertionError(f"the mirror does not come to rest: {self.rib.unsettled}")
-        state = self.rib.take_changes()
-        if state is not None:
-            self.messages += 1
-            self._apply(state)
-        table = {str(prefix): self.paths[path] for prefix, path in self.routes.items()}
-        return {prefix: treatment for prefix, treatment in table.items() if prefix not in LOOPBACK}
-
-    def _apply(self, state: RouterState) -> None:
-        self.interfaces |= {one.index: one for one in state.interfaces}
-        for path in state.paths:
-            ways = tuple(
-                (self.rib.interface_name(hop.interface), str(IPv4Address(hop.gateway)), hop.weight)
-                for hop in path.next_hops
-            )
-            self.paths[path.id] = (path.kind, ways, path.mtu)
-        for prefix, length, path_id in unpack_routes(state.routes):
-            if path_id:
-                self.routes[IPv4Network((prefix, length))] = path_id
-            else:
-                del self.routes[IPv4Network((prefix, length))]
-        for path_id in state.paths_gone:
-            del self.paths[path_id]
-        for index in state.interfaces_gone:
-            del self.interfaces[index]
-
-    def lookup(self, destination: IPv4Address) -> Treatment | None:
-        holding = [prefix for prefix in self.routes if destination in prefix]
-        return self.paths[self.routes[max(holding, key=lambda prefix: prefix.prefixlen)]] if holding else None
 
 
 @pytest.fixture

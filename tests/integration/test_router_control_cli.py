@@ -6,10 +6,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from router_lab import Control, Pinger, RouterLab, kernel, second_address, started, wait_for
+from router_lab import Control, Pinger, RouterLab, far_address, kernel, second_address, wait_for
 
 from services.launcher.lab import measure
-from services.launcher.lab.topologies import PAIR
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -19,12 +18,10 @@ PREFIX = "10.9.0.0/24"
 HOST2 = IPv4Address("192.168.0.2")
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[RouterLab]:
-    with started(PAIR, "k") as lab:
-        with kernel(lab, "host2") as host2:
-            host2.addr("add", index=1, address=FAR, prefixlen=32)
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def network_behind_host2(pair: RouterLab) -> Iterator[None]:
+    with far_address(pair, "host2", FAR):
+        yield
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ PATHS = {
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[RouterLab]:
-    with started(PAIR, "p") as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def three_routers() -> Iterator[RouterLab]:
     with started(THREE_ROUTERS, "t") as lab:
         yield lab

@@ -27,12 +27,6 @@ UDP_PROTOCOL = 17
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[RouterLab]:
-    with started(PAIR, "u") as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def jumbo() -> Iterator[RouterLab]:
     topology = PAIR.with_mtu("host1", "router", 9000).with_mtu("router", "host2", 9000)
     with started(topology, "j") as lab:

@@ -5,15 +5,12 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-
 import pytest
-from router_lab import Control, Heard, RouterLab, Stream, Wire, second_address, started, wait_for
+from router_lab import Control, Heard, RouterLab, Stream, Wire, second_address, wait_for
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from services.launcher.lab import measure
-from services.launcher.lab.topologies import PAIR
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -23,12 +20,6 @@ STATION = "192.168.0.77"
 NEEDS_CHECKSUM = 1  # linux/virtio_net.h, like the next one
 GSO_TCPV4 = 1
 HEADERS_BYTES = 54  # Ethernet, IPv4, TCP without options
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[RouterLab]:
-    with started(PAIR, "c") as lab:
-        yield lab
 
 
 def virtio_header(gso_type: int, gso_size: int, checksum_start: int, checksum_offset: int) -> bytes:

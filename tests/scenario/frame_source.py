@@ -60,16 +60,15 @@ def push(words: Any, descriptors: Any, area: Any, ends: Any, burst: int, spins: 
         if load_acquire(words, TAIL) < 0:
             return 0
     ends[0] = head
-    return -pushed if publish(words, head) else pushed
+    return int(-pushed if publish(words, head) else pushed)
 
 
 @kernel("boolean", "int64[::1]", "int64", "int64", "int64")
 def wait_for_word(words: Any, index: int, value: int, looks: int) -> bool:
-    """Look at a shared word so many times; tell whether it has reached the value."""
-    for _ in range(looks):
-        if load_acquire(words, index) >= value:
-            return True
-    return False
+    """Look at a shared word at most so many times; tell whether it has reached the value."""
+    while load_acquire(words, index) < value and looks > 0:
+        looks -= 1
+    return looks > 0
 
 
 def wait(words: Any, index: int, value: int) -> None:

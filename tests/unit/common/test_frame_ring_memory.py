@@ -327,7 +327,9 @@ class RingModel:
 
 @given(
     st.sampled_from([0, 64 * 5, AREA * 3 + 192, 2**40 * 64]),
-    st.lists(st.tuples(st.integers(14, AREA - 10) | st.integers(14, 200), st.integers(0, 255)) | st.none(), max_size=40),
+    st.lists(
+        st.tuples(st.integers(14, AREA - 10) | st.integers(14, 200), st.integers(0, 255)) | st.none(), max_size=40
+    ),
 )
 def test_whatever_comes_and_goes_frames_stay_whole(start: int, steps: list[tuple[int, int] | None]) -> None:
     model = RingModel(start)

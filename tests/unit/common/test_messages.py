@@ -25,8 +25,8 @@ from services.common.messages import (
     InterfaceAddress,
     MessageError,
     Neighbour,
-    NeighboursUsed,
     NeighbourState,
+    NeighboursUsed,
     NextHop,
     Path,
     Report,
@@ -46,7 +46,9 @@ from services.common.messages import (
 )
 from services.common.parameters import ArpParameters, Parameters
 
-BELL = bytes.fromhex("01 83 a4") + b"kind" + b"\xa4bell" + b"\xa9interface" + b"\xa4eth0" + b"\xa5epoch" + b"\xcd\x01\x02"
+BELL = (
+    bytes.fromhex("01 83 a4") + b"kind" + b"\xa4bell" + b"\xa9interface" + b"\xa4eth0" + b"\xa5epoch" + b"\xcd\x01\x02"
+)
 """msgpack: a map of three; strings of up to 31 bytes are 0xa0 | length; 0xcd is a 16-bit number."""
 
 MAC = bytes.fromhex("02000000000a")

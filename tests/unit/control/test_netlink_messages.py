@@ -2,6 +2,11 @@
 
 import struct
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common import netlink
+from services.control import netlink_messages
 from services.control.kernel_types import (
     AddressChanged,
     AddressGone,
@@ -18,8 +23,9 @@ from services.control.kernel_types import (
     RouteInfo,
     RouteType,
     Unsettled,
+    split_key,
 )
-from services.control.netlink_messages import MessageParser, error_of, is_foreign_rule
+from services.control.netlink_messages import explanation, is_foreign_rule
 
 # ip addr add 10.0.0.1/24 brd + dev e0, in the kernel's own order
 ADDRESS = (
@@ -96,7 +102,7 @@ UNIVERSE, LINK, HOST = 0, 253, 254
 
 
 def events(*captures: str) -> list[KernelEvent]:
-    return list(MessageParser().events(bytes.fromhex("".join(captures))))
+    return list(netlink_messages.events(bytes.fromhex("".join(captures))))
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -187,7 +193,7 @@ def test_a_table_number_over_255_comes_from_its_attribute() -> None:
 def test_a_type_that_is_not_known_yet() -> None:
     unknown = bytearray.fromhex(PROHIBIT_DEFAULT)
     unknown[16 + 7] = 77  # rtm_type
-    (event,) = MessageParser().events(bytes(unknown))
+    (event,) = netlink_messages.events(bytes(unknown))
     assert isinstance(event, RouteChanged)
     assert event.info.type is RouteType.UNSPEC
 
@@ -195,7 +201,7 @@ def test_a_type_that_is_not_known_yet() -> None:
 def test_entries_of_the_route_cache_are_left_out() -> None:
     cached = bytearray.fromhex(GATEWAY_ROUTE)
     cached[16 + 8 : 16 + 12] = struct.pack("=I", 0x200)  # rtm_flags: RTM_F_CLONED
-    assert list(MessageParser().events(bytes(cached))) == []
+    assert list(netlink_messages.events(bytes(cached))) == []
 
 
 def test_nexthop_objects_are_of_interest_only_when_their_routes_change_in_silence() -> None:
@@ -205,18 +211,16 @@ def test_nexthop_objects_are_of_interest_only_when_their_routes_change_in_silenc
 
 def test_a_rule_is_foreign_unless_it_is_one_of_the_three_of_the_start() -> None:
     assert events(RULE) == [Unsettled("the routing rules changed")]
-    (rule,) = MessageParser().messages(bytes.fromhex(RULE))
+    ((_, _, rule),) = netlink.messages(bytes.fromhex(RULE))
     assert is_foreign_rule(rule)
 
-    def of_the_start(priority: int, table: int, *attributes: bytes) -> bool:
-        body = struct.pack("=8BI", 2, 0, 0, 0, table, 0, 0, 1, 0)  # struct fib_rule_hdr
+    def of_the_start(priority: int, table: int, *attributes: bytes, action: int = 1) -> bool:
+        body = struct.pack("=8BI", 2, 0, 0, 0, table, 0, 0, action, 0)  # struct fib_rule_hdr
         body += attribute(15, struct.pack("=I", table))  # FRA_TABLE
         body += b"".join(attributes)
         if priority:
             body += attribute(6, struct.pack("=I", priority))  # FRA_PRIORITY
-        data = struct.pack("=IHHII", 16 + len(body), 32, 0, 0, 0) + body
-        (message,) = MessageParser().messages(data)
-        return not is_foreign_rule(message)
+        return not is_foreign_rule(body)
 
     assert of_the_start(0, 255)
     assert of_the_start(32_766, 254)
@@ -225,6 +229,9 @@ def test_a_rule_is_foreign_unless_it_is_one_of_the_three_of_the_start() -> None:
     assert not of_the_start(100, 254)
     assert not of_the_start(32_766, 254, attribute(10, struct.pack("=I", 1)))  # FRA_FWMARK
     assert not of_the_start(32_766, 254, attribute(3, b"eth0\0"))  # FRA_IIFNAME
+    assert not of_the_start(32_766, 254, action=7)  # FR_ACT_UNREACHABLE
+    assert of_the_start(32_766, 254, attribute(14, b"\xff" * 4))  # FRA_SUPPRESS_PREFIXLEN: none
+    assert not of_the_start(32_766, 254, attribute(14, bytes(4)))
 
 
 def test_an_interface() -> None:
@@ -241,26 +248,49 @@ def test_an_interface() -> None:
         queueing_discipline="noqueue",
         transmit_queue_length=1000,
     )
-    parser = MessageParser()
-    assert list(parser.events(link_message(16) + link_message(17))) == [LinkChanged(link), LinkGone(E0)]
+    assert list(netlink_messages.events(link_message(16) + link_message(17))) == [LinkChanged(link), LinkGone(E0)]
     assert link.is_up
     assert link.is_routed
-    (enslaved,) = parser.events(link_message(16, master=9))
+    (enslaved,) = netlink_messages.events(link_message(16, master=9))
     assert isinstance(enslaved, LinkChanged)
     assert not enslaved.link.is_routed
 
 
 def test_what_a_bridge_says_of_its_ports_is_not_about_the_interface() -> None:
-    parser = MessageParser()
-    assert list(parser.events(link_message(17, family=7))) == []  # AF_BRIDGE: the port left the bridge
-    assert list(parser.events(link_message(16, name=None))) == []  # a wireless event: no name
+    assert list(netlink_messages.events(link_message(17, family=7))) == []  # AF_BRIDGE: the port left the bridge
+    assert list(netlink_messages.events(link_message(16, name=None))) == []  # a wireless event: no name
 
 
-def test_the_errno_that_ends_a_dump() -> None:
-    parser = MessageParser()
-    done = struct.pack("=IHHIIi", 20, 3, 2, 7, 0, 0)
-    (message,) = parser.messages(done)
-    assert error_of(message, done) == 0
-    failed = struct.pack("=IHHIIi", 20, 3, 2, 7, 0, -105)
-    (message,) = parser.messages(failed)
-    assert error_of(message, failed) == 105
+def test_the_kernels_own_words_for_a_refusal() -> None:
+    # struct nlmsgerr (the errno and the header of what failed), then NLMSGERR_ATTR_MSG
+    refused = struct.pack("=iIHHII", -101, 36, 24, 5, 7, 0)
+    assert explanation(refused + attribute(1, b"Nexthop has invalid gateway\0")) == "Nexthop has invalid gateway"
+    assert explanation(refused) == ""
+
+
+def test_what_cannot_be_read_asks_for_a_dump() -> None:
+    unsettled = [Unsettled("an announcement of the kernel could not be read")]
+    for kind in (16, 20, 24, 25):
+        assert events(struct.pack("=IHHII", 16, kind, 0, 0, 0).hex()) == unsettled
+    odd_metric = struct.pack("=8BI", 2, 0, 0, 0, 254, 3, 0, 1, 0) + attribute(6, b"\1\2")
+    assert events((struct.pack("=IHHII", 16 + len(odd_metric), 24, 0, 0, 0) + odd_metric).hex()) == unsettled
+    assert events(struct.pack("=IHHII", 16, 99, 0, 0, 0).hex()) == []
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from(
+        (ADDRESS, GATEWAY_ROUTE, MULTIPATH_ROUTE, ENCAPSULATING_ROUTE, GROUP_SHRUNK, RULE, link_message(16).hex())
+    ),
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=4),
+    st.integers(0, 120),
+)
+def test_any_bytes_give_events(capture: str, damages: list[tuple[int, int]], length: int) -> None:
+    data = bytearray.fromhex(capture)
+    for position, value in damages:
+        data[position % len(data)] = value
+    for event in netlink_messages.events(bytes(data[: max(16, length)])):
+        if isinstance(event, RouteChanged | RouteGone):
+            prefix, prefix_length = split_key(event.key)
+            assert 0 <= prefix <= 0xFFFF_FFFF
+            assert 0 <= prefix_length <= 32
