@@ -1,0 +1,39 @@
+"""docs/configuration.md names every key with its default, and its example is a valid file."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.common.parameters import ArpParameters, IcmpParameters
+from services.control import config
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "default"),
+    [
+        (group, name, field.default)
+        for group, model in (("arp", ArpParameters), ("icmp", IcmpParameters))
+        for name, field in model.model_fields.items()
+    ],
+)
+def test_every_parameter_stands_there_with_its_default(group: str, name: str, default: object) -> None:
+    row = re.search(rf"^\| `parameters\.{group}\.{name}` \| `([^`]*)` \|", DOCUMENT, re.MULTILINE)
+
+    assert row is not None
+    assert row[1] == ("[]" if default == () else f"{default:g}" if isinstance(default, float) else str(default))
+
+
+def test_the_example_is_a_valid_file(tmp_path: Path) -> None:
+    example = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert example is not None
+    file = tmp_path / "hopwire.yaml"
+    file.write_text(example[1])
+
+    loaded = config.load(file)
+
+    assert loaded.parameters.arp.max_neighbours == 4096
+    assert loaded.parameters.icmp.errors_per_second == 100
+    assert [neighbour.address for neighbour in loaded.parameters.arp.permanent_neighbours] == ["192.168.0.2"]
