@@ -1,5 +1,6 @@
 """The shell of control: netlink, ZeroMQ, the metrics server and the clock around the mirror and the reports."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import structlog
@@ -59,6 +60,7 @@ class ControlService:
         :raises HopwireError: an instance runs already, the run directory is unusable, or the endpoint is.
         """
         self._lock = hold_instance(endpoints, INSTANCE)
+        self._endpoints = endpoints
         self._config = config
         self._log = log
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
@@ -70,7 +72,8 @@ class ControlService:
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
         self._view = RouterView(self._rib, self._reports, self._neighbours)
-        self._restore_counts(endpoints)
+        self._silent: set[str] = set()
+        self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._collector = MetricsCollector()
         self._metrics: MetricsServer | None = None
         if config.metrics_listen != METRICS_OFF:
@@ -110,12 +113,14 @@ class ControlService:
         for socket in (self._inbox, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
 
-    def _restore_counts(self, endpoints: Endpoints) -> None:
-        """Take over what services counted that may never report again: those of interfaces that are gone."""
-        for path in sorted(endpoints.counters(INSTANCE).parent.glob("*.bin")):
-            block = CounterBlock(path)
-            self._reports.take_counts(path.stem, block.snapshot())
-            block.close()
+    def _read_counts(self, instances: Iterable[str]) -> None:
+        """Take over what services counted that may never report again, such as those of interfaces that are gone."""
+        for instance in sorted(instances):
+            path = self._endpoints.counters(instance)
+            if path.exists():  # that of an ingress elsewhere is not here
+                block = CounterBlock(path)
+                self._reports.take_counts(instance, block.snapshot())
+                block.close()
 
     def run(self, stop: StopFlag) -> None:
         """Work until `stop` is set, then give back to the kernel what was taken over.
@@ -213,6 +218,9 @@ class ControlService:
     def _review(self, now: float) -> None:
         """Renew the metrics, and log what is new for the person who runs the router."""
         self._reports.take_counts(INSTANCE, self._counters.snapshot())
+        silent = {one.instance for one in self._reports.health(now) if not one.up}
+        self._read_counts(silent - self._silent)  # what they counted after their last report
+        self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
         warnings = list(self._ownership_warnings)
         if self._metrics is not None:

@@ -21,7 +21,7 @@ from services.common.bus import (
     receive,
     try_send,
 )
-from services.common.coalesce import Coalescer
+from services.common.coalesce import Coalescer, Wait, wait_briefly
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
@@ -110,18 +110,17 @@ class Forwarder:
                 most = max(most, self._work_off(port, now))
             if now >= sockets_at:
                 sockets_at = now + SOCKET_INTERVAL_S
-                self._serve_sockets(now)
-            pause_s = coalescer.pause_s(most, BATCH)
-            if pause_s is None:
+                if self._poller.poll(0):
+                    self._serve_sockets(now)
+            wait = coalescer.after(most, BATCH)
+            if wait is Wait.SLEEP:
                 sockets_at = 0.0
                 self._sleep()
-            elif pause_s:
-                time.sleep(pause_s)
+            else:
+                wait_briefly(wait)
 
     def _sleep(self) -> None:
         """Wait for a bell or another message; announced to every ring, so that the next frame rings."""
-        self._control.register(self._poller)
-        self._neighbours.register(self._poller)
         ports = self._ports.current()
         if all(port.ring.go_to_sleep() for port in ports):
             self._poller.poll(POLL_MS)
@@ -143,6 +142,8 @@ class Forwarder:
                 break
             self._apply(self._on_frames, parts, now)
         self._count_malformed(self._rpc.serve())
+        self._control.register(self._poller)
+        self._neighbours.register(self._poller)
 
     def _apply(self, action: Callable[..., None], *arguments: Any) -> None:
         """Carry out what a message says; a malformed one is counted and dropped."""
@@ -305,6 +306,7 @@ class Forwarder:
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S
         self._refresh_ports()
+        self._serve_sockets(now)  # also when nothing came: a publisher may have fallen silent
         self._count_malformed(self._control.malformed + self._neighbours.malformed)
         self._control.malformed = self._neighbours.malformed = 0
         if now >= self._used_at:
@@ -315,7 +317,8 @@ class Forwarder:
         self._reporter.report_when_due(
             now,
             ready=self._control.tracker.synchronised,
-            interfaces=[port.interface_index for port in self._ports.current()],
+            # those it sends by: where frames come from shows only when some do, since they may come inside messages
+            interfaces=sorted(self._egress.open_slots().values()),
             generation=max(0, self._control.tracker.sequence),
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import zmq
 
 from services.common.bus import connected, hold_instance, try_send
-from services.common.coalesce import PAUSE_S, Coalescer
+from services.common.coalesce import Coalescer, Wait, wait_briefly
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
@@ -75,13 +75,13 @@ class Ingress:
                 next_housekeeping = now + HOUSEKEEPING_S
                 self._keep_house(now)
             done = self._walk()
-            pause_s = coalescer.pause_s(done.taken, BUDGET)
-            if pause_s is None and not done.blocked:
-                for _, events in poller.poll(POLL_MS):
-                    if events & select.POLLERR:
-                        self._on_socket_error()
-            elif pause_s or done.blocked:
-                time.sleep(pause_s or PAUSE_S)
+            wait = Wait.PAUSE if done.blocked else coalescer.after(done.taken, BUDGET)
+            if wait is not Wait.SLEEP:
+                wait_briefly(wait)
+                continue
+            for _, events in poller.poll(POLL_MS):
+                if events & select.POLLERR:
+                    self._on_socket_error()
 
     def _walk(self) -> Walk:
         ring = self._handover.ring

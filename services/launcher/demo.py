@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -30,6 +31,7 @@ _TRACEROUTE_OPTIONS: Final = ("--max-hops", "3", "--timeout", "1")
 """One hop more than there are, so that a longer path shows, and a dead one soon ends."""
 _TRANSFER_OPTIONS: Final = ("--timeout", "5")
 _CLI_LIMIT_S: Final = 15.0
+_AT_REST_LIMIT_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -134,23 +136,33 @@ def _transfer(lab: Lab) -> Outcome:
 
 
 def _counters(lab: Lab, width: int) -> Outcome:
+    """Show the counters when all frames have a fate: the services report theirs four times a second."""
+    deadline = time.monotonic() + _AT_REST_LIMIT_S
+    while True:
+        try:
+            done = _ask_counters(lab, width)
+        except subprocess.TimeoutExpired:
+            return Outcome(passed=False, text=f"control-cli gave no answer within {_CLI_LIMIT_S:.0f} s")
+        if done.returncode != 0:
+            text = f"control-cli counters ended with status {done.returncode}"
+            return Outcome(passed=False, text=text, details=done.stdout + done.stderr)
+        table = done.stdout.rstrip()
+        balanced = table.endswith(": balanced")
+        if balanced or time.monotonic() > deadline:
+            return Outcome(passed=balanced, text="control-cli counters", details=table)
+
+
+def _ask_counters(lab: Lab, width: int) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "services.control.cli", "--run-dir", str(lab.run_directory(_ROUTER)), "counters"]
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_CLI_LIMIT_S,
-            env={**os.environ, "COLUMNS": str(width)},
-        )
-    except subprocess.TimeoutExpired:
-        return Outcome(passed=False, text=f"control-cli gave no answer within {_CLI_LIMIT_S:.0f} s")
-    if done.returncode != 0:
-        text = f"control-cli counters ended with status {done.returncode}"
-        return Outcome(passed=False, text=text, details=done.stdout + done.stderr)
-    return Outcome(passed=True, text="control-cli counters", details=done.stdout.rstrip())
+    return subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_CLI_LIMIT_S,
+        env={**os.environ, "COLUMNS": str(width)},
+    )
 
 
 def _stop(lab: Lab) -> Outcome:

@@ -159,20 +159,33 @@ class Router:
             self.index = socket.if_nametoindex("e0")
         self.arguments = arguments
         self.report: Report | None = None
-        self.start()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log = run_dir / "stderr"
 
     def start(self) -> None:
-        with netns.inside(ROUTER_NS):
+        with netns.inside(ROUTER_NS), self._log.open("w") as log:
             self.process = subprocess.Popen(
-                program(self.endpoints.run_dir, "--interface", "e0", *self.arguments), stderr=subprocess.PIPE, text=True
+                program(self.endpoints.run_dir, "--interface", "e0", *self.arguments), stderr=log
             )
         self.report = None
         wait_for("a report", self._is_ready)
 
     def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.complaints()
+        assert self.is_running(), self.complaints()
         self.read_reports()
-        return self.report is not None and self.report.ready and self.report.pid == self.process.pid
+        return self.report is not None and self.report.ready and self.report.pid == self.pid
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def wait(self) -> int:
+        assert self.process is not None
+        return self.process.wait(LIMIT_S)
 
     def read_reports(self) -> None:
         while (parts := receive(self.reports)) is not None:
@@ -190,19 +203,20 @@ class Router:
         return counters
 
     def complaints(self) -> list[str]:
-        """Return what the process, which has ended, wrote on stderr besides its log."""
-        return [line for line in self.process.communicate()[1].splitlines() if not line.startswith("{")]
+        """Return what the process wrote on stderr besides its log."""
+        return [line for line in self._log.read_text().splitlines() if not line.startswith("{")]
 
     def ring(self) -> RingConsumer:
         return RingConsumer(self.endpoints.ring("e0"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(LIMIT_S)
+        os.kill(self.pid, number)
+        return self.wait()
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(LIMIT_S)
         self.context.destroy(linger=0)
 
 
@@ -210,6 +224,7 @@ class Router:
 def started(run_dir: Path, *arguments: str) -> Iterator[Router]:
     router = Router(run_dir, *arguments)
     try:
+        router.start()
         yield router
     finally:
         router.close()
@@ -446,8 +461,7 @@ def test_a_killed_one_starts_again_with_its_counts_and_a_new_ring(router: Router
     ring = router.ring()
     host.send(frame(b"1"))
     take(ring, 1)
-    router.stop(signal.SIGKILL)
-    router.process.communicate()
+    assert router.stop(signal.SIGKILL) == -signal.SIGKILL
     router.start()
     assert not ring.is_current()
     again = router.ring()
@@ -460,7 +474,7 @@ def test_a_killed_one_starts_again_with_its_counts_and_a_new_ring(router: Router
 def test_an_interface_that_vanishes_ends_it_with_one_line(router: Router) -> None:
     with netns.inside(HOST_NS), IPRoute() as kernel:
         kernel.link("del", index=kernel.link_lookup(ifname="h0")[0])
-    assert router.process.wait(LIMIT_S) == 1
+    assert router.wait() == 1
     assert router.complaints() == ["hopwire ingress: interface e0 vanished; start again when it is back"]
     assert list(router.endpoints.rings.iterdir()) == []
 
@@ -470,7 +484,7 @@ def test_an_interface_that_goes_down_and_comes_back(router: Router, host: Sender
     set_link(ROUTER_NS, "e0", state="down")
     router.report = None
     wait_for("a report while it is down", lambda: router.read_reports() or router.report)
-    assert router.process.poll() is None
+    assert router.is_running()
     set_link(ROUTER_NS, "e0", state="up")
     host.send(frame(b"back"))
     assert [data for _, data, _, _ in take(ring, 1)] == [frame(b"back")]
@@ -537,7 +551,7 @@ def test_a_second_instance(router: Router, host: Sender) -> None:
     status, lines = refused(router.endpoints.run_dir, "--interface", "e0")
     assert status == 1
     assert lines == [
-        f"hopwire ingress: ingress-e0 already runs on {router.endpoints.run_dir} (process {router.process.pid}); "
+        f"hopwire ingress: ingress-e0 already runs on {router.endpoints.run_dir} (process {router.pid}); "
         "stop it, or choose another --run-dir"
     ]
     host.send(frame(b"the first one still receives"))
