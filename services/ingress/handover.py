@@ -37,8 +37,8 @@ class SharedMemoryHandover:
         self, context: zmq.Context[Any], endpoints: Endpoints, interface: str, index: int, counters: CounterBlock
     ) -> None:
         """Make the ring of this run."""
-        self.ring: RingProducer | PrivateRing = RingProducer(endpoints.ring(interface), index)
         self._bell = connected(context, zmq.PUSH, endpoints.forwarder_bell)
+        self.ring: RingProducer | PrivateRing = RingProducer(endpoints.ring(interface), index)
         self._message = encode(Bell(interface=interface, epoch=self.ring.epoch))
         self._count: Callable[[Counter], None] = lambda counter: counters.add(counter, 1, index)
 

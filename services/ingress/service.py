@@ -48,13 +48,14 @@ class Ingress:
         row = self.counters.row(interface.index) * self.counters.row_values + 1
         self._row = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
         self._socket = PacketSocket(interface.index, interface.name, ring_mib)
+        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._reporter = Reporter(context, endpoints, "ingress", instance, self.counters)
+        # the last that may fail: the ring's file tells the forwarder that this interface is served
         self._handover: Handover
         if transport == "inline":
             self._handover = InlineHandover(context, endpoints, interface.index, self.counters)
         else:
             self._handover = SharedMemoryHandover(context, endpoints, interface.name, interface.index, self.counters)
-        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
-        self._reporter = Reporter(context, endpoints, "ingress", instance, self.counters)
         self._slot = 0
         self._ends = np.zeros(2, np.int64)
         self._arp_bytes = np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8)

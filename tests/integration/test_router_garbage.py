@@ -69,9 +69,9 @@ class Garbage:
         return bytes(frame)
 
     def _header(self) -> bytes:
-        word = (0, 1, 8, 14, 34, 40, 54, 1448, 65_535)
-        words = [self._random.choice(word) for _ in range(4)]
-        return struct.pack("=BBHHHH", self._random.choice((0, 1, 2, 255)), self._random.choice((0, 1, 3, 5, 129)), *words)
+        flags, gso_type = self._random.choice((0, 1, 2, 255)), self._random.choice((0, 1, 3, 5, 129))
+        words = self._random.choices((0, 1, 8, 14, 34, 40, 54, 1448, 65_535), k=4)
+        return struct.pack("=BBHHHH", flags, gso_type, *words)
 
 
 def with_right_checksum(frame: bytearray) -> bytearray:

@@ -8,7 +8,7 @@ import pytest
 from router_lab import RouterLab, started
 
 from services.launcher.lab import measure
-from services.launcher.lab.topologies import PAIR, THREE_ROUTERS
+from services.launcher.lab.topologies import THREE_ROUTERS
 from services.launcher.probes.ping import PingReport
 from services.launcher.probes.traceroute import is_usual
 

@@ -1,16 +1,15 @@
-"""TCP with the hosts' default offloads: super-frames, unfinished checksums, and frames of both kinds that wait for ARP."""
+"""TCP with the hosts' default offloads: super-frames, unfinished checksums, and both kinds waiting for ARP."""
 
 import json
 import os
 import struct
 import subprocess
 import sys
+
 import pytest
 from router_lab import Control, Heard, RouterLab, Stream, Wire, second_address, wait_for
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
-
-from services.launcher.lab import measure
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -30,7 +29,7 @@ def virtio_header(gso_type: int, gso_size: int, checksum_start: int, checksum_of
 
 def ones_complement_sum(data: bytes) -> int:
     """RFC 1071, not complemented."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -153,6 +152,7 @@ class TestFramesThatWait:
 
 def wait_for_waiting(control: Control, count: int) -> None:
     """Wait until so many frames wait for the station."""
+
     def waiting() -> bool:
         return [one["waiting_frames"] for one in control.ask("neigh.show") if one["dst"] == STATION] == [count]
 
