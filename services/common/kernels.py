@@ -36,8 +36,8 @@ def _sources() -> list[Path]:
 
 def _constants() -> list[Path]:
     """Return the files whose constants become part of the machine code, though they hold no kernel."""
-    common = _SERVICES / "common"
-    return [common / "counters.py", common / "messages.py", *sorted((common / "wire").glob("*.py"))]
+    files = ("common/counters.py", "common/messages.py", "forwarder/routes.py")
+    return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]
 
 
 def _fingerprint() -> str:

@@ -23,6 +23,7 @@ MAX_FRAME_BYTES: Final = 65_536 + ethernet.HEADER_BYTES  # GSO_LEGACY_MAX_SIZE o
 Address = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
 PrefixLength = Annotated[int, Field(ge=0, le=32)]
 InterfaceIndex = Annotated[int, Field(ge=0, le=0x7FFF_FFFF)]
+NeighbourKey = Annotated[tuple[InterfaceIndex, Address], Field(strict=False)]  # a list, as msgpack knows no tuple
 Mac = Annotated[bytes, Field(min_length=6, max_length=6)]
 Name = Annotated[str, Field(max_length=64)]
 Number = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what msgpack, struct and NumPy carry on in 64 bits
@@ -35,7 +36,7 @@ class MessageError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class NeighboursUsed(_Part):
     """forwarder → arp: the neighbours that frames were sent to since the last such message."""
 
     kind: Literal["neighbours-used"] = "neighbours-used"
-    neighbours: list[tuple[InterfaceIndex, Address]]
+    neighbours: list[NeighbourKey]
 
 
 # --- State ------------------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ class NeighbourState(_Part):
     kind: Literal["neighbour-state"] = "neighbour-state"
     full: bool = False
     neighbours: list[Neighbour] = []
-    gone: list[tuple[InterfaceIndex, Address]] = []
+    gone: list[NeighbourKey] = []
 
 
 class StateEnvelope(_Part):

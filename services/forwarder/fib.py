@@ -166,6 +166,15 @@ def _lookup(fib: FibArrays, address: int) -> Any:
     return lookup(fib, address)
 
 
+@kernel("int64", "int64[::1]", "int64")
+def _matched_length(keys: Any, address: int) -> int:
+    """Return the length of the longest prefix that holds `address`, or ABSENT."""
+    for length in range(32, -1, -1):
+        if hash_table.find(keys, _key(address & (0xFFFFFFFF << (32 - length)), length)) != ABSENT:
+            return length
+    return ABSENT
+
+
 class Fib:
     """A set of prefixes with a path each, and the tables that answer for any address."""
 
@@ -185,7 +194,8 @@ class Fib:
     ) -> None:
         """Carry out changes in order: prefixes without host bits, their lengths, their paths (NO_PATH withdraws)."""
         self._prefixes.make_room(len(prefixes))
-        self._make_blocks(int(np.count_nonzero(lengths > 24)))
+        networks = np.unique(prefixes[(lengths > 24) & (paths != NO_PATH)] >> 8)
+        self._make_blocks(int(np.count_nonzero(self.arrays.by_24[networks] & _BLOCK == 0)))
         self._prefixes.used += int(
             _apply(self.arrays, self._free, self._prefixes.keys, self._prefixes.values, prefixes, lengths, paths)
         )
@@ -196,7 +206,8 @@ class Fib:
         if missing <= 0:
             return
         more = max(missing, self._blocks, 16)
-        blocks = np.concatenate([self.arrays.blocks, np.zeros(more * _BLOCK_ENTRIES, np.uint32)])
+        blocks = np.zeros((self._blocks + more) * _BLOCK_ENTRIES, np.uint32)
+        blocks[: len(self.arrays.blocks)] = self.arrays.blocks
         free = np.zeros(self._blocks + more + 1, np.int64)
         count = int(self._free[0])
         free[1 : count + 1] = self._free[1 : count + 1]
@@ -212,8 +223,5 @@ class Fib:
 
     def matched_prefix(self, address: int) -> tuple[int, int] | None:
         """Return the prefix and its length that `lookup` follows for an address."""
-        for length in range(32, -1, -1):
-            prefix = address & prefix_mask(length)
-            if self._prefixes.get(prefix << 6 | length | 1 << 40) != ABSENT:
-                return prefix, length
-        return None
+        length = int(_matched_length(self._prefixes.keys, address))
+        return None if length == ABSENT else (address & prefix_mask(length), length)

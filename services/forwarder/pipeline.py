@@ -13,7 +13,19 @@ from services.common.counters import COLUMNS, MAX_INTERFACES, Counter, CounterBl
 from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
-from services.common.wire import ethernet, icmp, ipv4, virtio_net
+from services.common.wire import ethernet, ipv4, virtio_net
+from services.forwarder.datagram import (
+    UNDECIDED,
+    decrement_ttl,
+    flow_hash,
+    has_source_route,
+    is_echo_request,
+    longest_part,
+    martian,
+    read16,
+    read32,
+    validate,
+)
 from services.forwarder.fib import lookup
 from services.forwarder.hash_table import ABSENT
 from services.forwarder.tables import (
@@ -36,28 +48,17 @@ BATCH: Final = 256
 _ETHERNET: Final = ethernet.HEADER_BYTES
 _VIRTIO: Final = virtio_net.HEADER_BYTES
 _HOST: Final = ethernet.PACKET_HOST
-_OTHERHOST: Final = ethernet.PACKET_OTHERHOST
 
-_UNDECIDED: Final = -1
 _FORWARDED: Final = int(Counter.FORWARDED)
 _UNRESOLVED: Final = int(Counter.HANDED)
 _FRAGMENT: Final = int(Counter.FRAGMENTED)
 _ECHO: Final = int(Counter.ECHO_ANSWERED)
 _LOCAL: Final = int(Counter.LOCAL)
 _LOCAL_GROUP: Final = int(Counter.LOCAL_GROUP)
-_NOT_IPV4: Final = int(Counter.NOT_IPV4)
 _RING_ENTRY: Final = int(Counter.DROP_RING_ENTRY)
 _UNKNOWN_INTERFACE: Final = int(Counter.DROP_UNKNOWN_INTERFACE)
-_FOREIGN_MAC: Final = int(Counter.DROP_FOREIGN_MAC)
 _LINK_BROADCAST: Final = int(Counter.DROP_LINK_BROADCAST)
-_SHORT: Final = int(Counter.DROP_IP_SHORT)
-_VERSION: Final = int(Counter.DROP_IP_VERSION)
-_HEADER_LENGTH: Final = int(Counter.DROP_IP_HEADER_LENGTH)
-_CHECKSUM: Final = int(Counter.DROP_IP_CHECKSUM)
-_TOTAL_LENGTH: Final = int(Counter.DROP_IP_TOTAL_LENGTH)
-_TRUNCATED: Final = int(Counter.DROP_IP_TRUNCATED)
 _MARTIAN_SOURCE: Final = int(Counter.DROP_MARTIAN_SOURCE)
-_MARTIAN_DESTINATION: Final = int(Counter.DROP_MARTIAN_DESTINATION)
 _LINK_LOCAL: Final = int(Counter.DROP_LINK_LOCAL)
 _TTL: Final = int(Counter.DROP_TTL_EXCEEDED)
 _NO_ROUTE: Final = int(Counter.DROP_NO_ROUTE)
@@ -84,20 +85,7 @@ SLOW_VERDICTS: Final = frozenset(
 """Verdicts that the slow path carries out and counts. HANDED: the next hop's MAC is not known."""
 _IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
 
-_OPTION_END: Final = 0  # IANA, ip-parameters: IPv4 option types
-_OPTION_NOP: Final = 1
-_OPTION_LSRR: Final = 131
-_OPTION_SSRR: Final = 137
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
-
-_GSO_NONE: Final = virtio_net.GSO_NONE
-_GSO_TCPV4: Final = virtio_net.GSO_TCPV4
-_GSO_UDP_L4: Final = virtio_net.GSO_UDP_L4
-_GSO_ECN: Final = virtio_net.GSO_ECN
-_GSO_TYPE: Final = virtio_net.GSO_TYPE
-_GSO_SIZE: Final = virtio_net.GSO_SIZE
-_UDP_HEADER_BYTES: Final = 8  # RFC 768
-_MIX: Final = 0x9E37_79B1  # 2**32 / golden ratio
 
 
 class Batch(NamedTuple):
@@ -159,139 +147,10 @@ def make_queues() -> Queues:
 
 
 @inlined
-def read16(area: Any, place: Any) -> Any:
-    """Return 16 bits in network order."""
-    return np.int64(area[place]) << 8 | np.int64(area[place + 1])
-
-
-@inlined
-def read32(area: Any, place: Any) -> Any:
-    """Return 32 bits in network order."""
-    return read16(area, place) << 16 | read16(area, place + 2)
-
-
-@inlined
-def _header_sum(area: Any, ip: Any, header_bytes: Any) -> Any:
-    """Return the ones' complement sum of a header: 0xFFFF where its checksum is right (RFC 1071)."""
-    total = np.int64(0)
-    for place in range(ip, ip + header_bytes, 2):
-        total += read16(area, place)
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16)
-
-
-@inlined
-def _validate(area: Any, start: Any, length: Any, packet_type: Any) -> Any:
-    """Return a drop's reason, or that the frame is the kernel's, or _UNDECIDED: RFC 1812 section 5.2.2."""
-    if packet_type == _OTHERHOST:
-        return _FOREIGN_MAC
-    if read16(area, start + ethernet.ETHERTYPE) != ethernet.ETHERTYPE_IPV4:
-        return _NOT_IPV4
-    ip = start + _ETHERNET
-    payload = length - _ETHERNET
-    if payload < ipv4.HEADER_BYTES:
-        return _SHORT
-    header_bytes = np.int64(area[ip] & 0xF) * 4
-    if area[ip] >> 4 != 4:
-        return _VERSION
-    if header_bytes < ipv4.HEADER_BYTES or header_bytes > payload:
-        return _HEADER_LENGTH
-    if _header_sum(area, ip, header_bytes) != 0xFFFF:
-        return _CHECKSUM
-    total_length = read16(area, ip + ipv4.TOTAL_LENGTH)
-    if total_length < header_bytes:
-        return _TOTAL_LENGTH
-    return _TRUNCATED if total_length > payload else _UNDECIDED
-
-
-@inlined
-def _martian(source: Any, destination: Any) -> Any:
-    """Return a drop's reason for addresses that no datagram may carry (RFC 1812 section 5.3.7), or _UNDECIDED."""
-    first = source >> 24
-    # 0.0.0.0 is how a host without an address speaks (RFC 1122 3.2.1.3): to a broadcast it is the kernel's, for DHCP.
-    if first >= 224 or first == 127 or (first == 0 and destination != ipv4.LIMITED_BROADCAST):
-        return _MARTIAN_SOURCE
-    first = destination >> 24
-    if first in (0, 127) or (first >= 240 and destination != ipv4.LIMITED_BROADCAST):
-        return _MARTIAN_DESTINATION
-    return _UNDECIDED
-
-
-@inlined
-def _is_echo_request(area: Any, ip: Any, packet_type: Any) -> Any:
-    """Tell whether a datagram to the router is an unfragmented echo request, sent to it alone."""
-    header_bytes = np.int64(area[ip] & 0xF) * 4
-    return (
-        packet_type == _HOST
-        and area[ip + ipv4.PROTOCOL] == ipv4.PROTOCOL_ICMP
-        and read16(area, ip + ipv4.FLAGS_FRAGMENT) & (ipv4.FLAG_MF | ipv4.OFFSET_MASK) == 0
-        and read16(area, ip + ipv4.TOTAL_LENGTH) >= header_bytes + icmp.HEADER_BYTES
-        and area[ip + header_bytes] == icmp.ECHO_REQUEST
-    )
-
-
-@inlined
-def _has_source_route(area: Any, ip: Any) -> Any:
-    """Tell whether the options hold a source route (RFC 791 section 3.1); a malformed option ends the search."""
-    place = ip + ipv4.HEADER_BYTES
-    end = ip + np.int64(area[ip] & 0xF) * 4
-    while place < end and area[place] != _OPTION_END:
-        if area[place] in (_OPTION_LSRR, _OPTION_SSRR):
-            return True
-        if area[place] == _OPTION_NOP:
-            place += 1
-        elif place + 1 < end and area[place + 1] >= 2:
-            place += np.int64(area[place + 1])
-        else:
-            break
-    return False
-
-
-@inlined
-def flow_hash(area: Any, ip: Any) -> Any:
-    """Return a hash of addresses, protocol and ports (RFC 2992 section 2); of fragments without the ports."""
-    header_bytes = np.int64(area[ip] & 0xF) * 4
-    protocol = np.int64(area[ip + ipv4.PROTOCOL])
-    value = read32(area, ip + ipv4.SOURCE) * _MIX + read32(area, ip + ipv4.DESTINATION)
-    whole = read16(area, ip + ipv4.FLAGS_FRAGMENT) & (ipv4.FLAG_MF | ipv4.OFFSET_MASK) == 0
-    if (
-        whole
-        and (protocol in (ipv4.PROTOCOL_TCP, ipv4.PROTOCOL_UDP))
-        and read16(area, ip + ipv4.TOTAL_LENGTH) >= header_bytes + 4
-    ):
-        value = value * _MIX + read32(area, ip + header_bytes)
-    value = (value ^ (value >> 29)) * _MIX + protocol
-    return (value ^ (value >> 32)) & 0x7FFF_FFFF
-
-
-@inlined
-def longest_part(area: Any, start: Any) -> Any:
-    """Return the bytes of IP of the longest datagram on the wire that a frame stands for.
-
-    A super-frame (GSO) is larger than any MTU without being too big: what counts is each part it will be cut into.
-    """
-    ip = start + _ETHERNET
-    total_length = read16(area, ip + ipv4.TOTAL_LENGTH)
-    gso_type = area[start - _VIRTIO + _GSO_TYPE] & ~np.uint8(_GSO_ECN)
-    header_bytes = np.int64(area[ip] & 0xF) * 4
-    if gso_type == _GSO_TCPV4 and total_length >= header_bytes + 20:
-        header_bytes += np.int64(area[ip + header_bytes + 12] >> 4) * 4  # the data offset of TCP, RFC 9293 3.1
-    elif gso_type == _GSO_UDP_L4:
-        header_bytes += _UDP_HEADER_BYTES
-    else:
-        return total_length
-    place = start - _VIRTIO + _GSO_SIZE
-    gso_size = np.int64(area[place]) | np.int64(area[place + 1]) << 8
-    return min(total_length, header_bytes + gso_size)
-
-
-@inlined
 def _no_way(kind: Any) -> Any:
     """Return the verdict on a destination that is not forwarded."""
     if kind == NO_ROUTE:
         return _NO_ROUTE
-    if kind == BROADCAST:
-        return _DIRECTED_BROADCAST
     if kind == BLACKHOLE:
         return _BLACKHOLE
     return _PROHIBITED if kind == PROHIBIT else _UNREACHABLE
@@ -299,34 +158,35 @@ def _no_way(kind: Any) -> Any:
 
 @inlined
 def _to_router(area: Any, ip: Any, packet_type: Any) -> Any:
-    return _ECHO if _is_echo_request(area, ip, packet_type) else _LOCAL
+    return _ECHO if is_echo_request(area, ip, packet_type) else _LOCAL
 
 
 @inlined
-def _route(area: Any, start: Any, packet_type: Any, in_slot: Any, tables: Any, batch: Any, number: Any) -> Any:
+def _route(area: Any, start: Any, packet_type: Any, tables: Any, batch: Any, number: Any) -> Any:
     """Return the verdict on a valid datagram, and note where it goes: RFC 1812 sections 5.2.3, 5.2.4, 5.3."""
     ip = start + _ETHERNET
     source = read32(area, ip + ipv4.SOURCE)
     destination = read32(area, ip + ipv4.DESTINATION)
-    martian = _martian(source, destination)
-    if martian != _UNDECIDED:
-        return martian
+    reason = martian(source, destination)
+    if reason != UNDECIDED:
+        return reason
     if destination >> 28 == 0xE or destination == ipv4.LIMITED_BROADCAST:
         return _LOCAL_GROUP
-    answer = resolve(tables, destination, flow_hash(area, ip))
-    if answer.kind == LOCAL:
-        return _to_router(area, ip, packet_type)
-    if answer.kind == BROADCAST and packet_type != _HOST:
-        return _LOCAL_GROUP  # a broadcast on the link it came from, or to it: the kernel's, never forwarded
-    if packet_type != _HOST:
-        return _LINK_BROADCAST
     sender = tables.path_kind[lookup(tables.fib, source)]
     if sender in (LOCAL, BROADCAST):
         return _MARTIAN_SOURCE
+    if area[ip] & 0xF > 5 and has_source_route(area, ip):
+        return _SOURCE_ROUTED  # also to the router itself: it is the one that a source route names next
+    answer = resolve(tables, destination, flow_hash(area, ip))
+    if answer.kind == LOCAL:
+        return _to_router(area, ip, packet_type)
+    if answer.kind == BROADCAST:
+        # On the link it came from, or to it: the kernel's. No error about it either (RFC 1812 section 4.3.2.7).
+        return _LOCAL_GROUP if packet_type != _HOST else _DIRECTED_BROADCAST
+    if packet_type != _HOST:
+        return _LINK_BROADCAST
     if _LINK_LOCAL_PREFIX in (source >> 16, destination >> 16):
         return _LINK_LOCAL
-    if area[ip] & 0xF > 5 and _has_source_route(area, ip):
-        return _SOURCE_ROUTED
     if area[ip + ipv4.TTL] <= 1:
         return _TTL
     if answer.kind != FORWARD:
@@ -340,18 +200,6 @@ def _route(area: Any, start: Any, packet_type: Any, in_slot: Any, tables: Any, b
     if read16(area, ip + ipv4.TOTAL_LENGTH) > answer.mtu and longest_part(area, start) > answer.mtu:
         return _MTU if read16(area, ip + ipv4.FLAGS_FRAGMENT) & ipv4.FLAG_DF else _FRAGMENT
     return _UNRESOLVED if answer.row == ABSENT else _FORWARDED
-
-
-@inlined
-def _decrement_ttl(area: Any, ip: Any) -> None:
-    """Take one off the TTL and mend the checksum: RFC 1624 section 3, equation 3, HC' = ~(~HC + ~m + m')."""
-    old = read16(area, ip + ipv4.TTL)
-    area[ip + ipv4.TTL] -= 1
-    total = (read16(area, ip + ipv4.CHECKSUM) ^ 0xFFFF) + (old ^ 0xFFFF) + old - 0x100
-    total = (total & 0xFFFF) + (total >> 16)
-    total = ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
-    area[ip + ipv4.CHECKSUM] = total >> 8
-    area[ip + ipv4.CHECKSUM + 1] = total & 0xFF
 
 
 @inlined
@@ -378,8 +226,8 @@ def _load_and_validate(area: Any, descriptors: Any, first: Any, count: Any, tabl
             continue
         length = descriptors[entry, LENGTH]
         packet_type = descriptors[entry, PACKET_TYPE]
-        verdict = _validate(area, start, length, packet_type)
-        if verdict == _UNDECIDED:
+        verdict = validate(area, start, length, packet_type)
+        if verdict == UNDECIDED:
             ip = start + _ETHERNET
             length = _ETHERNET + read16(area, ip + ipv4.TOTAL_LENGTH)
             prefetch(tables.fib.by_24, read32(area, ip + ipv4.DESTINATION) >> 8)
@@ -393,7 +241,7 @@ def _load_and_validate(area: Any, descriptors: Any, first: Any, count: Any, tabl
 def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
     """Make a frame ready to leave: TTL and checksum, and the MAC addresses where they are known."""
     start = batch.start[number]
-    _decrement_ttl(area, start + _ETHERNET)
+    decrement_ttl(area, start + _ETHERNET)
     if batch.verdict[number] == _FORWARDED:
         row = batch.row[number]
         tables.used[row] = 1
@@ -437,9 +285,9 @@ def forward_batch(
     _load_and_validate(area, descriptors, first, count, tables, batch)
     known = in_slot != NO_SLOT and tables.interface_up[in_slot]
     for number in range(count):
-        if batch.verdict[number] == _UNDECIDED:
+        if batch.verdict[number] == UNDECIDED:
             batch.verdict[number] = (
-                _route(area, batch.start[number], batch.packet_type[number], in_slot, tables, batch, number)
+                _route(area, batch.start[number], batch.packet_type[number], tables, batch, number)
                 if known
                 else _UNKNOWN_INTERFACE
             )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from services.common.counters import Counter, CounterBlock
+from services.common.counters import MAX_INTERFACE_INDEX, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import (
     DESCRIPTOR_WORDS,
@@ -58,7 +58,8 @@ class Ports:
         self._counters = counters
         self._log = log
         self._ports: dict[Path, Port] = {}
-        self._refused: set[tuple[Path, int]] = set()
+        self._refused: dict[Path, int] = {}
+        """The inode of a file that is no ring: each is reported once."""
 
     def current(self) -> list[Port]:
         """Return the ports, in no particular order."""
@@ -82,13 +83,13 @@ class Ports:
 
     def _attach(self, path: Path, now_ns: int) -> None:
         try:
-            ring = RingConsumer(path)
+            ring = _open(path)
         except FileNotFoundError:
             return  # its ingress took it away in this very moment
         except (RingError, OSError) as error:
-            key = (path, path.stat().st_ino if path.exists() else 0)
-            if key not in self._refused:
-                self._refused.add(key)
+            inode = _inode(path)
+            if self._refused.get(path) != inode:
+                self._refused[path] = inode
                 self._counters.add(Counter.BAD_RINGS)
                 self._log.warning("ring refused", path=str(path), reason=str(error))
             return
@@ -100,6 +101,21 @@ class Ports:
         bell = encode(Bell(interface=path.stem, epoch=ring.epoch))
         self._ports[path] = Port(ring, bell, row, ring.area.ctypes.data)
         self._log.info("attached to ring", path=path.name, interface_index=ring.interface_index, stale=stale)
+
+
+def _open(path: Path) -> RingConsumer:
+    ring = RingConsumer(path)
+    if not 0 < ring.interface_index <= MAX_INTERFACE_INDEX:
+        raise RingError(f"{path} names no interface")
+    return ring
+
+
+def _inode(path: Path) -> int:
+    """Return the number of a file, or 0 when it is gone by now."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 class InlineArea:
@@ -126,6 +142,8 @@ class InlineArea:
             raise MessageError("frames: bytes left over, or missing")
         if (fields["in_interface"] != fields["in_interface"][0]).any():
             raise MessageError("frames: of more than one interface")
+        if not 0 < fields["in_interface"][0] <= MAX_INTERFACE_INDEX:
+            raise MessageError("frames: of no interface")
         self._ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self._packet_types = fields["packet_type"]
         self._bytes = np.frombuffer(parts[1], np.uint8)

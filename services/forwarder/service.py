@@ -26,6 +26,8 @@ from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
 from services.common.messages import (
+    MAX_BATCH_FRAMES,
+    Bell,
     Frame,
     FrameBatch,
     MessageError,
@@ -130,7 +132,7 @@ class Forwarder:
     def _serve_sockets(self, now: float) -> None:
         while (parts := receive(self._bell)) is not None:
             if not self._ports.know_bell(parts[0]):
-                self._refresh_ports()
+                self._apply(self._on_new_bell, parts)
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._apply(self._on_router_state, state, now)
@@ -163,9 +165,9 @@ class Forwarder:
         """Forward one batch of a ring and give its memory back; return the number of frames."""
         ring = port.ring
         available = ring.available()
-        if available <= 0:
+        if available == 0:
             return 0
-        if available > len(ring.descriptors):
+        if not 0 < available <= len(ring.descriptors):
             self._log.warning("ring out of bounds, started again", interface_index=port.interface_index)
             ring.skip_all()
             self._count_malformed(1)
@@ -239,10 +241,11 @@ class Forwarder:
 
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
-            self._egress.send(send.slot, send.frame, generated=True)
-        if actions.resolve:
-            sent = try_send(self._arp, encode_frames("unresolved", actions.resolve))
-            for frame in actions.resolve:
+            self._egress.send(send.slot, send.frame)
+        for first in range(0, len(actions.resolve), MAX_BATCH_FRAMES):
+            frames = actions.resolve[first : first + MAX_BATCH_FRAMES]
+            sent = try_send(self._arp, encode_frames("unresolved", frames))
+            for frame in frames:
                 self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
 
     def _on_frames(self, parts: list[bytes], now: float) -> None:
@@ -274,7 +277,14 @@ class Forwarder:
 
     # --- state -------------------------------------------------------------------------------------------------------
 
+    def _on_new_bell(self, parts: list[bytes]) -> None:
+        if not isinstance(decode(parts[0]), Bell):
+            raise MessageError("not a bell")
+        self._refresh_ports()
+
     def _refresh_ports(self) -> None:
+        if not self._tables.interfaces:
+            return  # frames wait in their rings until it is known where they can go
         for port in self._ports.refresh(time.time_ns()):
             while self._work_off(port, clock()):
                 pass
@@ -287,6 +297,7 @@ class Forwarder:
         if state.interfaces or state.interfaces_gone or state.full:
             self._open_sockets()
         if state.full:
+            self._refresh_ports()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
 
     def _open_sockets(self) -> None:

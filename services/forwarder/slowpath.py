@@ -133,11 +133,17 @@ class SlowPath:
         self._send_datagram(icmp_errors.build_error(error, original, source), actions)
 
     def _source_address(self, resolution: Resolution) -> int | None:
-        """Return the router's address on the link to a next hop, or None when there is no way to it."""
+        """Return the router's address on the link to a next hop, or None when there is no way to it.
+
+        A link without addresses borrows one of another (RFC 1812 section 4.3.2.4: the router's id).
+        """
         interface = self._tables.interface_of_slot(resolution.slot)
-        if resolution.kind != FORWARD or interface is None or not interface.addresses:
+        if resolution.kind != FORWARD or interface is None:
             return None
-        return _address_towards(interface, resolution.next_hop)
+        if interface.addresses:
+            return _address_towards(interface, resolution.next_hop)
+        others = self._tables.interfaces.values()
+        return next((entry.address for other in others for entry in other.addresses), None)
 
     def _send_datagram(self, datagram: bytes, actions: Actions) -> None:
         """Route a datagram of the router's own; RFC 791 lets it be fragmented."""

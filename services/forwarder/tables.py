@@ -10,22 +10,14 @@ import numpy.typing as npt
 
 from services.common.counters import MAX_INTERFACES
 from services.common.kernels import inlined, kernel, record
-from services.common.messages import (
-    ROUTE_BYTES,
-    Interface,
-    MessageError,
-    NeighbourState,
-    Path,
-    RouterState,
-)
+from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
 from services.forwarder import fib
-from services.forwarder.fib import FIB, MAX_PATH, Fib, FibArrays
+from services.forwarder.fib import FIB, NO_PATH, Fib, FibArrays
 from services.forwarder.hash_table import ABSENT, HashTable, find
+from services.forwarder.routes import MAX_PATHS, WAYS, places, unpack, usable_mtu
 
 NO_SLOT: Final = 0
 """The interface slot that stands for "not known"."""
-WAYS: Final = 64
-"""Places of a path's table of next hops: a weight is its share of them."""
 REWRITE_BYTES: Final = 12
 """Destination and source MAC, as they lie at the front of a frame."""
 
@@ -141,16 +133,6 @@ def _resolve(tables: TableArrays, destination: int, flow: int) -> Any:
     return resolve(tables, destination, flow)
 
 
-def _ways(path: Path) -> list[int]:
-    """Return which next hop stands at each place: as many places as the weights ask for, at most WAYS."""
-    weights = [hop.weight for hop in path.next_hops]
-    total = sum(weights)
-    if total <= WAYS:
-        return [number for number, weight in enumerate(weights) for _ in range(weight)]
-    bounds = [round(WAYS * sum(weights[: number + 1]) / total) for number in range(len(weights))]
-    return [next(number for number, bound in enumerate(bounds) if place < bound) for place in range(WAYS)]
-
-
 class ForwardingTables:
     """The tables and their upkeep."""
 
@@ -216,9 +198,10 @@ class ForwardingTables:
 
         :raises MessageError: routes or paths that contradict themselves; nothing was changed.
         """
-        routes = _unpack(state.routes)
-        if any(path.id > MAX_PATH for path in state.paths):
-            raise MessageError(f"path ids go up to {MAX_PATH}")
+        routes = unpack(state.routes)
+        if any(path.id >= MAX_PATHS for path in state.paths):
+            raise MessageError(f"path ids go up to {MAX_PATHS - 1}")
+        self._check_paths(routes[2], state)
         if state.full:
             self._forget_interfaces(set(self.interfaces) - {interface.index for interface in state.interfaces})
             self._fib = Fib()
@@ -235,6 +218,15 @@ class ForwardingTables:
         self._forget_interfaces(set(state.interfaces_gone))
         self._collect()
 
+    def _check_paths(self, used: npt.NDArray[np.int64], state: RouterState) -> None:
+        """Check that each path that routes use is in the message, or known already."""
+        known = np.zeros(MAX_PATHS, np.bool_)
+        if not state.full:
+            known[: len(self._path_kind)] = self._path_kind != NO_ROUTE
+        known[[NO_PATH, *(path.id for path in state.paths)]] = True
+        if not known[used].all():
+            raise MessageError("routes: a path that nobody has described")
+
     def _set_interface(self, interface: Interface) -> None:
         slot = self.slots.get(interface.index)
         if slot is None:
@@ -247,7 +239,7 @@ class ForwardingTables:
         before = self.interfaces.get(interface.index)
         self.interfaces[interface.index] = interface
         self._up[slot] = interface.up
-        self._mtu[slot] = interface.mtu
+        self._mtu[slot] = usable_mtu(interface.mtu)
         if before is None:
             for (index, address), mac in list(self._pending.items()):
                 if index == interface.index:
@@ -266,6 +258,8 @@ class ForwardingTables:
             del self.interfaces[index]
             self.index_of_slot[slot] = 0
             self._up[slot] = 0
+            # Paths that still lead there go nowhere; the slot may be another interface's next.
+            self._way_slot[self._way_slot == slot] = NO_SLOT
 
     def _set_path(self, path: Path) -> None:
         self._grow_paths(path.id)
@@ -274,10 +268,9 @@ class ForwardingTables:
         if kind == FORWARD and not hops:
             kind = UNREACHABLE
         self._path_kind[path.id] = kind
-        self._path_mtu[path.id] = path.mtu
+        self._path_mtu[path.id] = usable_mtu(path.mtu) if path.mtu else 0
         if kind == FORWARD:
-            known = path.model_copy(update={"next_hops": hops})
-            ways = _ways(known)
+            ways = places([hop.weight for hop in hops])
             self._path_ways[path.id] = len(ways)
             self._way_slot[path.id, : len(ways)] = [self.slots[hops[number].interface] for number in ways]
             self._way_gateway[path.id, : len(ways)] = [hops[number].gateway for number in ways]
@@ -354,9 +347,16 @@ class ForwardingTables:
         return None if resolution.row == ABSENT else self._rewrites[resolution.row, :6].tobytes()
 
     def rewrite_for(self, slot: int, next_hop: int) -> bytes | None:
-        """Return the 12 bytes of MAC addresses for a frame to a next hop, or None while they are not known."""
+        """Return the 12 bytes of MAC addresses for a frame to a next hop, or None while they are not known.
+
+        The neighbour counts as used.
+        """
         row = self._neighbours.get(slot << 32 | next_hop)
-        return None if row == ABSENT else self._rewrites[row].tobytes()
+        if row == ABSENT:
+            return None
+        self._used[row] = 1
+        rewrite: bytes = self._rewrites[row].tobytes()
+        return rewrite
 
     def matched_prefix(self, destination: int) -> tuple[int, int] | None:
         """Return the prefix (address, length) that decides about a destination."""
@@ -371,15 +371,3 @@ class ForwardingTables:
     def interface_of_slot(self, slot: int) -> Interface | None:
         """Return the interface of a slot."""
         return self.interfaces.get(self.index_of_slot[slot])
-
-
-def _unpack(data: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the prefixes, lengths and path ids of packed routes (see `messages.pack_routes`)."""
-    if len(data) % ROUTE_BYTES:
-        raise MessageError("routes: the length is no multiple of a record")
-    records = np.frombuffer(data, np.dtype([("prefix", "=u4"), ("length", "u1"), ("path", "=u4")]))
-    prefixes, lengths, paths = (records[name].astype(np.int64) for name in ("prefix", "length", "path"))
-    hosts = np.int64(0xFFFF_FFFF) >> np.minimum(lengths, 32)
-    if (lengths > 32).any() or (prefixes & hosts).any() or (paths > MAX_PATH).any():
-        raise MessageError("routes: a prefix with host bits, or longer than 32, or a path id out of bounds")
-    return prefixes, lengths, paths

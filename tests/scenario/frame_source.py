@@ -102,7 +102,7 @@ def main(ring_path: str, endpoint: str, frames: int, lockstep: bool) -> None:
         pushed = push(ring.words, ring.descriptors, ring.area, ends, burst, spins[number % len(spins)])
         if pushed < 0:
             bells += 1
-            bell.send(b"%d" % ends[0])
+            bell.send(b"")
         elif pushed == 0:
             time.sleep(0)  # full: let the consumer run
     print(number, bells, flush=True)

@@ -57,12 +57,11 @@ class Consumer:
                 self._sleep()
 
     def _sleep(self) -> None:
-        # A bell for frames that were found before the consumer lay down does not count
-        while True:
-            assert self.bell.poll(LIMIT_MS), f"lost wake-up: asleep at frame {self.ring.tail}, after {self.sleeps}"
-            self.bells += 1
-            if int(self.bell.recv()) > self.ring.tail:
-                return
+        # Also a bell for frames that were found before the consumer lay down has taken its flag back: whoever is
+        # woken lies down anew.
+        assert self.bell.poll(LIMIT_MS), f"lost wake-up: asleep at frame {self.ring.tail}, after {self.sleeps}"
+        self.bell.recv()
+        self.bells += 1
 
 
 @contextmanager

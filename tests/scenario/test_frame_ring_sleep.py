@@ -20,7 +20,7 @@ from services.common.memory import load_acquire, store_release
 
 ROUNDS: Final = 300_000
 PART: Final = 2_000
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 5.0
 """Where the processors are busy with other things, this many seconds of rounds are enough."""
 
 # words of `meeting`, each on a cache line of its own: the round that one is ready for, and has done

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import zmq
 
 from services.common.bus import bound
@@ -47,6 +48,13 @@ def test_a_fault_of_our_own_is_not_hidden() -> None:
         run_to_exit("hopwire arp", main)
 
 
+@pytest.fixture
+def logging_put_back() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logging_put_back")
 def test_logs_are_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
     log = set_up_logging("arp", "warning")
     log.info("not shown")

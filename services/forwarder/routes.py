@@ -1,0 +1,45 @@
+"""Control's routes and paths in the shape that the tables want: arrays of records, weights as places."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.messages import ROUTE_BYTES, MessageError
+from services.common.wire import ipv4
+
+WAYS: Final = 64
+"""Places of a path's table of next hops: a weight is its share of them."""
+MAX_PATHS: Final = 1 << 20
+"""A bound on path ids: control numbers them without gaps, and each takes 0.8 KB."""
+
+Column = npt.NDArray[np.int64]
+
+
+def unpack(data: bytes) -> tuple[Column, Column, Column]:
+    """Return the prefixes, lengths and path ids of packed routes (see `messages.pack_routes`).
+
+    :raises MessageError: a cut record, a prefix with host bits or a length over 32, a path id out of bounds.
+    """
+    if len(data) % ROUTE_BYTES:
+        raise MessageError("routes: the length is no multiple of a record")
+    records = np.frombuffer(data, np.dtype([("prefix", "=u4"), ("length", "u1"), ("path", "=u4")]))
+    prefixes, lengths, paths = (records[name].astype(np.int64) for name in ("prefix", "length", "path"))
+    hosts = np.int64(0xFFFF_FFFF) >> np.minimum(lengths, 32)
+    if (lengths > 32).any() or (prefixes & hosts).any() or (paths >= MAX_PATHS).any():
+        raise MessageError("routes: a prefix with host bits, or longer than 32, or a path id out of bounds")
+    return prefixes, lengths, paths
+
+
+def places(weights: list[int]) -> list[int]:
+    """Return which next hop stands at each place: as many places as the weights ask for, at most WAYS."""
+    total = sum(weights)
+    if total <= WAYS:
+        return [number for number, weight in enumerate(weights) for _ in range(weight)]
+    bounds = [round(WAYS * sum(weights[: number + 1]) / total) for number in range(len(weights))]
+    return [next(number for number, bound in enumerate(bounds) if place < bound) for place in range(WAYS)]
+
+
+def usable_mtu(mtu: int) -> int:
+    """Return an MTU that IPv4 can work with: no datagram is longer, and every link carries 68 bytes (RFC 791)."""
+    return min(max(mtu, ipv4.MINIMUM_MTU), ipv4.MAX_BYTES)

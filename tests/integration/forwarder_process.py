@@ -1,0 +1,404 @@
+"""The forwarder process between two veth pairs. Control, arp and, where a test wants it, ingress are played here.
+
+Bytes are written by hand, at the offsets of RFC 791 and of the frame ring's own description.
+"""
+
+import errno
+import itertools
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import zmq
+from pyroute2 import IPRoute
+from pyroute2 import netns as pyroute2_netns
+
+from services.common import netns
+from services.common.bus import RpcClient, StatePublisher, bound, connected, receive
+from services.common.counters import Counter, CounterBlock, Kind
+from services.common.endpoints import Endpoints
+from services.common.frame_ring import RingProducer
+from services.common.messages import (
+    Bell,
+    Frame,
+    FrameBatch,
+    Interface,
+    InterfaceAddress,
+    Neighbour,
+    NeighbourState,
+    NeighboursUsed,
+    NextHop,
+    Report,
+    RouterState,
+    decode,
+    decode_frames,
+    encode,
+)
+from services.common.messages import Path as RoutePath
+from services.common.runtime import clock
+
+LIMIT_S = 60.0
+PLAIN = bytes(10)
+HOST_MAC = bytes.fromhex("020000000102")
+HOST0, HOST1, SILENT, FAR = (
+    0x0A000002,
+    0x0A000102,
+    0x0A000163,
+    0xC6336407,
+)  # 10.0.0.2, 10.0.1.2, 10.0.1.99, 198.51.100.7
+HEAD_WORD = 16  # of the ring's header
+LOCAL, LINK0, LINK1, SMALL = 1, 2, 3, 4  # path ids
+
+
+_numbers = itertools.count()
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum as RFC 1071 section 4.1 adds it up."""
+    total: int = sum(word for (word,) in struct.iter_unpack("!H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def datagram(number: int, destination: int = HOST1, length: int = 100, ttl: int = 64, source: int = HOST0) -> bytes:
+    """A UDP datagram that can be told from others by its identification."""
+    head = struct.pack("!BBHHHBBHII", 0x45, 0, length, number, 0, ttl, 17, 0, source, destination)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + bytes(length - 20)
+
+
+def numbers(datagrams: list[bytes]) -> list[int]:
+    return [int.from_bytes(each[4:6], "big") for each in datagrams]
+
+
+class Namespaces(NamedTuple):
+    """The names of the router's network namespace and of the hosts'."""
+
+    router: str
+    host: str
+
+
+class Host:
+    """A station that speaks raw Ethernet on one interface; virtio headers are shown and taken."""
+
+    def __init__(self, namespace: str, interface: str) -> None:
+        with netns.inside(namespace):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+            self._socket.setsockopt(263, 15, 1)  # SOL_PACKET, PACKET_VNET_HDR
+            self._socket.setsockopt(263, 23, 1)  # PACKET_IGNORE_OUTGOING
+            self._socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+            self._socket.bind((interface, 3))
+        self._socket.setblocking(False)
+        self.heard: list[bytes] = []
+
+    def send(self, frame: bytes, virtio: bytes = PLAIN) -> None:
+        self._socket.send(virtio + frame)
+
+    def listen(self) -> None:
+        """Keep everything that has come, virtio headers in front."""
+        while True:
+            try:
+                self.heard.append(self._socket.recv(70_000))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # its interface went down
+                    raise
+
+    def datagrams(self) -> list[bytes]:
+        return [frame[24:] for frame in self.heard if frame[22:24] == b"\x08\x00"]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Ring:
+    """A frame ring whose producer is the test, word by word."""
+
+    def __init__(self, router: "Router", name: str, interface_index: int) -> None:
+        self.path = router.endpoints.ring(name)
+        self.producer = RingProducer(self.path, interface_index, slots=256, area_bytes=1 << 20)
+        self._bell = encode(Bell(interface=name, epoch=self.producer.epoch))
+        self._router = router
+        self.head = 0
+
+    def put(self, *frames: bytes, age_s: float = 0.0, packet_type: int = 0, virtio: bytes = PLAIN) -> None:
+        """Lay frames into slots of 4 KiB, hand them over and ring."""
+        slots = len(self.producer.descriptors)
+        for frame in frames:
+            data = virtio + frame
+            position = self.head * 4096
+            place = position % len(self.producer.area)
+            self.producer.area[place : place + len(data)] = np.frombuffer(data, np.uint8)
+            stamp = time.time_ns() - int(age_s * 1e9)
+            self.producer.descriptors[self.head % slots] = (position, len(frame), packet_type, stamp)
+            self.head += 1
+        self.set_head(self.head)
+
+    def set_head(self, head: int) -> None:
+        self.head = head
+        self.producer.words[HEAD_WORD] = head
+        self.ring_bell()
+
+    def ring_bell(self) -> None:
+        self._router.bell.send(self._bell)
+
+    def is_worked_off(self) -> bool:
+        return int(self.producer.words[2 * HEAD_WORD]) == self.head
+
+
+class Router:
+    """The forwarder process, and around it the other services as the test plays them."""
+
+    def __init__(self, endpoints: Endpoints, spaces: Namespaces) -> None:
+        self.endpoints = endpoints
+        self.spaces = spaces
+        self.context: zmq.Context[Any] = zmq.Context()
+        addresses = {"r0": 0x0A000001, "r1": 0x0A000101}
+        self.interfaces = [kernel_interface(spaces.router, *each) for each in addresses.items()]
+        self.neighbours = {(self.index(1), HOST1): HOST_MAC, (self.index(0), HOST0): HOST_MAC}
+        self.control = StatePublisher(
+            self.context, endpoints.control_state, endpoints.control_snapshot, self.router_state
+        )
+        self.arp = StatePublisher(self.context, endpoints.arp_state, endpoints.arp_snapshot, self._neighbour_state)
+        self.control_answers = True
+        self.reports = bound(self.context, zmq.PULL, endpoints.control_reports)
+        self.to_arp = bound(self.context, zmq.PULL, endpoints.arp_frames)
+        self.frames = connected(self.context, zmq.PUSH, endpoints.forwarder_frames)
+        self.bell = connected(self.context, zmq.PUSH, endpoints.forwarder_bell, queue_for_absent=True)
+        self.rpc = RpcClient(self.context, endpoints.forwarder_rpc)
+        self.unresolved: list[Frame] = []
+        self.batches: list[int] = []
+        self.used: set[tuple[int, int]] = set()
+        self.report: Report | None = None
+        self._before: dict[str, int] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.hosts = [Host(spaces.host, "h0"), Host(spaces.host, "h1")]
+
+    def index(self, number: int) -> int:
+        return self.interfaces[number].index
+
+    def mac(self, number: int) -> bytes:
+        return self.interfaces[number].mac
+
+    def router_state(self) -> RouterState:
+        """10.0.0.0/24 on r0, 10.0.1.0/24 and 198.51.100.0/24 on r1, 198.18.0.0/15 there with an MTU of 68."""
+        hops = [NextHop(interface=each.index, gateway=0) for each in self.interfaces]
+        far = [NextHop(interface=hop.interface, gateway=HOST1) for hop in hops[1:]]
+        small = [NextHop(interface=hop.interface, gateway=SILENT) for hop in hops[1:]]
+        return RouterState(
+            full=True,
+            interfaces=self.interfaces,
+            paths=[
+                RoutePath(id=LOCAL, kind="local", next_hops=[]),
+                RoutePath(id=LINK0, kind="unicast", next_hops=hops[:1]),
+                RoutePath(id=LINK1, kind="unicast", next_hops=hops[1:]),
+                RoutePath(id=5, kind="unicast", next_hops=far),
+                RoutePath(id=SMALL, kind="unicast", next_hops=small, mtu=68),
+            ],
+            routes=b"".join(
+                struct.pack("=IBI", *route)
+                for route in (
+                    (0x0A000001, 32, LOCAL),
+                    (0x0A000101, 32, LOCAL),
+                    (0x0A000000, 24, LINK0),
+                    (0x0A000100, 24, LINK1),
+                    (0xC6336400, 24, 5),
+                    (0xC6120000, 15, SMALL),
+                )
+            ),
+        )
+
+    def _neighbour_state(self) -> NeighbourState:
+        known = [
+            Neighbour(interface=index, address=address, mac=mac) for (index, address), mac in self.neighbours.items()
+        ]
+        return NeighbourState(full=True, neighbours=known)
+
+    # --- Processes
+
+    def start(self, service: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with netns.inside(self.spaces.router), self._log(service).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"services.{service}", "--run-dir", str(self.endpoints.run_dir), *arguments],
+                stderr=log,
+            )
+        self.processes[service] = process
+        return process
+
+    def _log(self, service: str) -> Path:
+        return self.endpoints.run_dir.with_name(f"{service}.log")
+
+    def start_forwarder(self) -> None:
+        self.report = None
+        self.start("forwarder")
+        self.wait(self.is_ready)
+
+    def start_ingress(self, *arguments: str) -> None:
+        self.start("ingress", "--interface", "r0", *arguments)
+
+    def is_ready(self) -> bool:
+        """The forwarder has taken over all that control has said, and can send by all interfaces."""
+        wanted = [each.index for each in self.interfaces]
+        return (
+            self.report is not None
+            and self.report.ready
+            and self.report.generation == self.control.sequence
+            and sorted(self.report.interfaces) == sorted(wanted)
+        )
+
+    def stop(self, service: str, number: signal.Signals) -> int:
+        process = self.processes.pop(service)
+        process.send_signal(number)
+        return process.wait(LIMIT_S)
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Play the other services until a condition holds."""
+        deadline = clock() + LIMIT_S
+        while not condition():
+            assert clock() < deadline, f"not within {LIMIT_S} s; counted {self.counted()}"
+            for service, process in self.processes.items():
+                assert process.poll() is None, f"{service} ended: {self._log(service).read_text()}"
+            self._play()
+            self.reports.poll(2)
+
+    def _play(self) -> None:
+        if self.control_answers:
+            self.control.answer_requests()
+            self.control.beat(clock())
+        self.arp.answer_requests()
+        self.arp.beat(clock())
+        while (parts := receive(self.reports)) is not None:
+            report = decode(parts[0])
+            if report.service == "forwarder":
+                self.report = report
+        while (parts := receive(self.to_arp)) is not None:
+            message = decode(parts[0])
+            if isinstance(message, NeighboursUsed):
+                self.used |= set(message.neighbours)
+            elif isinstance(message, FrameBatch) and message.purpose == "unresolved":
+                self.unresolved += decode_frames(message, parts[1:])
+                self.batches.append(message.count)
+        for host in self.hosts:
+            host.listen()
+
+    def publish(self, state: RouterState) -> None:
+        self.control.publish(state, clock())
+
+    def learn(self, number: int, address: int, mac: bytes = HOST_MAC) -> None:
+        self.neighbours[self.index(number), address] = mac
+        known = Neighbour(interface=self.index(number), address=address, mac=mac)
+        self.arp.publish(NeighbourState(neighbours=[known]), clock())
+
+    def hand(self, parts: list[bytes]) -> None:
+        """Send a message to the forwarder's frames endpoint."""
+        assert self.frames.poll(int(LIMIT_S * 1000), zmq.POLLOUT), "the forwarder does not listen"
+        self.frames.send_multipart(parts)
+
+    def frame(self, packet: bytes) -> bytes:
+        """A frame of host 0 to the router."""
+        return self.mac(0) + HOST_MAC + b"\x08\x00" + packet
+
+    # --- What is to be seen
+
+    def mark(self) -> None:
+        """Count and listen from now on."""
+        self._before.clear()
+        self._before = self.counted()
+        for host in self.hosts:
+            host.listen()
+            host.heard.clear()
+        self.unresolved.clear()
+        self.batches.clear()
+
+    def counted(self) -> dict[str, int]:
+        path = self.endpoints.counters("forwarder")
+        if not path.exists():
+            return {}
+        block = CounterBlock(path)
+        try:
+            now = {counter.name: block.total(counter) - self._before.get(counter.name, 0) for counter in Counter}
+        finally:
+            block.close()
+        return {name: count for name, count in now.items() if count}
+
+    def count(self, counter: Counter) -> int:
+        return self.counted().get(counter.name, 0)
+
+    def check_balance(self) -> None:
+        """What the forwarder took or made is sent, delivered, consumed, dropped or handed on."""
+        counted = self.counted()
+        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED}
+        left = sum(counted.get(counter.name, 0) for counter in Counter if counter.kind in fates)
+        entered = counted.get("TAKEN", 0) + counted.get("GENERATED", 0)
+        assert entered == left + counted.get("HANDED", 0), counted
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for host in self.hosts:
+            host.close()
+        self.rpc.close()
+        self.context.destroy(linger=0)
+
+
+def kernel_interface(namespace: str, name: str, address: int) -> Interface:
+    """An interface of the router as control would publish it."""
+    with IPRoute(netns=namespace, flags=0) as kernel:
+        (link,) = kernel.link("get", ifname=name)
+    return Interface(
+        index=link["index"],
+        name=name,
+        mac=bytes.fromhex(link.get("address").replace(":", "")),
+        mtu=1500,
+        up=True,
+        addresses=[InterfaceAddress(address=address, prefix_length=24)],
+    )
+
+
+def make_veth(spaces: Namespaces, number: int) -> None:
+    """Join the router's r0 or r1 to the host's h0 or h1."""
+    ends = ((spaces.router, f"r{number}"), (spaces.host, f"h{number}"))
+    with IPRoute(netns=spaces.router, flags=0) as kernel:
+        kernel.link("add", kind="veth", ifname=ends[0][1], peer={"ifname": ends[1][1], "net_ns_fd": spaces.host})
+    for name, interface in ends:
+        set_link(name, interface, state="up")
+    with IPRoute(netns=spaces.router, flags=0) as kernel:
+        deadline = clock() + LIMIT_S
+        while kernel.link("get", ifname=ends[0][1])[0].get("operstate") != "UP":
+            assert clock() < deadline
+
+
+def set_link(namespace: str, interface: str, **what: object) -> None:
+    with IPRoute(netns=namespace, flags=0) as kernel:
+        kernel.link("set", index=kernel.link_lookup(ifname=interface)[0], **what)
+
+
+@contextmanager
+def namespaces() -> Iterator[Namespaces]:
+    """Make both namespaces with two veth pairs between them, and take them away."""
+    number = next(_numbers)
+    spaces = Namespaces(f"fwdt{os.getpid()}-{number}-r", f"fwdt{os.getpid()}-{number}-h")
+    made = []
+    try:
+        for name in spaces:
+            pyroute2_netns.create(name)
+            made.append(name)
+            with netns.inside(name):  # no router solicitations among the frames
+                Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+        make_veth(spaces, 0)
+        make_veth(spaces, 1)
+        yield spaces
+    finally:
+        for name in made:
+            pyroute2_netns.remove(name)

@@ -1,0 +1,577 @@
+"""The forwarder process: frames in by ring and by message, out by real interfaces, and everything that may go wrong."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+from forwarder_process import (
+    FAR,
+    HOST0,
+    HOST1,
+    HOST_MAC,
+    LIMIT_S,
+    PLAIN,
+    SILENT,
+    SMALL,
+    Host,
+    Ring,
+    Router,
+    checksum,
+    datagram,
+    kernel_interface,
+    make_veth,
+    namespaces,
+    numbers,
+    set_link,
+)
+from pyroute2 import IPRoute
+
+from services.common import netns
+from services.common.bus import RpcRefusedError, connected
+from services.common.counters import Counter
+from services.common.endpoints import prepare_run_dir
+from services.common.messages import (
+    Bell,
+    Frame,
+    NeighboursUsed,
+    RouterState,
+    RpcRequest,
+    encode,
+    encode_frames,
+)
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
+
+
+@contextmanager
+def surroundings(directory: Path) -> Iterator[Router]:
+    """Everything but the forwarder's process."""
+    with namespaces() as spaces:
+        router = Router(prepare_run_dir(directory / "run"), spaces)
+        try:
+            yield router
+        finally:
+            router.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """A forwarder for all tests that leave it as it was."""
+    with surroundings(tmp_path_factory.mktemp("shared")) as router:
+        router.start_forwarder()
+        yield router
+
+
+@pytest.fixture
+def router(running: Router) -> Iterator[Router]:
+    running.mark()
+    yield running
+    running.check_balance()
+    for path in running.endpoints.rings.glob("*"):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[Router]:
+    with surroundings(tmp_path) as router:
+        yield router
+        router.check_balance()
+
+
+@pytest.fixture
+def fresh(idle: Router) -> Router:
+    """A forwarder of its own, for a test that changes it."""
+    idle.start_forwarder()
+    return idle
+
+
+@pytest.fixture
+def ring(router: Router) -> Ring:
+    return Ring(router, "r0", router.index(0))
+
+
+@pytest.fixture
+def fresh_ring(fresh: Router) -> Ring:
+    return Ring(fresh, "r0", fresh.index(0))
+
+
+def aged(packet: bytes) -> bytes:
+    """The datagram after one hop: TTL one less, the checksum summed up anew."""
+    head = packet[:8] + bytes((packet[8] - 1,)) + packet[9:10] + b"\0\0" + packet[12:20]
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + packet[20:]
+
+
+def works(router: Router, ring: Ring) -> None:
+    """See that frames still go through, whatever happened before."""
+    router.wait(ring.is_worked_off)
+    router.hosts[1].heard.clear()
+    ring.put(router.frame(datagram(0xBEEF)))
+    router.wait(lambda: 0xBEEF in numbers(router.hosts[1].datagrams()))
+
+
+# --- Forwarding -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["shared-memory", "inline"])
+def test_frames_of_a_real_ingress_reach_the_other_side_whole_and_in_order(router: Router, transport: str) -> None:
+    router.start_ingress("--transport", transport)
+    packets = [datagram(number, length=60 + number) for number in range(300)]
+
+    def first_has_come() -> bool:
+        router.hosts[0].send(router.frame(datagram(0xFFFF)))  # until ingress listens
+        return bool(router.hosts[1].heard)
+
+    router.wait(first_has_come)
+    for number, packet in enumerate(packets):
+        router.hosts[0].send(router.frame(packet) + bytes(7))  # padding, which must not leave
+        if number % 50 == 49:
+            router.wait(lambda: numbers(router.hosts[1].datagrams())[-1] == number)  # noqa: B023 - called at once
+    frames = [frame for frame in router.hosts[1].heard if frame[28:30] != b"\xff\xff"]
+    assert frames == [PLAIN + HOST_MAC + router.mac(1) + b"\x08\x00" + aged(packet) for packet in packets]
+    router.wait(lambda: router.count(Counter.FORWARDED) == len(router.hosts[1].heard))
+    assert router.count(Counter.TX_BYTES) == sum(len(frame) - 10 for frame in router.hosts[1].heard)
+    assert router.stop("ingress", signal.SIGTERM) == 0
+
+
+def test_a_super_frame_passes_whole_with_its_virtio_header(router: Router, ring: Ring) -> None:
+    # struct virtio_net_hdr: NEEDS_CSUM, GSO TCPv4, header 54 bytes, segments of 1448, checksum from 34 at 16
+    virtio = struct.pack("=BBHHHH", 1, 1, 54, 1448, 34, 16)
+    tcp = bytes.fromhex("1234 5678 00000000 00000000 5010 ffff 0000 0000")
+    head = struct.pack("!BBHHHBBHII", 0x45, 0, 3000, 7, 0x4000, 64, 6, 0, HOST0, HOST1)
+    packet = head[:10] + struct.pack("!H", checksum(head)) + head[12:] + tcp + bytes(range(256)) * 11 + bytes(144)
+    ring.put(router.frame(packet), virtio=virtio)
+    router.wait(router.hosts[1].datagrams)
+    (frame,) = router.hosts[1].heard
+    assert frame[:2] == virtio[:2]
+    assert frame[4:6] == virtio[4:6]  # the kernel may have its own opinion of the header's length
+    assert frame[6:10] == virtio[6:10]
+    assert frame[24:] == aged(packet)
+
+
+def test_many_batches_in_a_hand_written_ring_keep_their_order(router: Router, ring: Ring) -> None:
+    for first in range(0, 2000, 200):
+        ring.put(*(router.frame(datagram(number)) for number in range(first, first + 200)))
+        router.wait(ring.is_worked_off)
+    router.wait(lambda: len(router.hosts[1].heard) == 2000)
+    assert numbers(router.hosts[1].datagrams()) == list(range(2000))
+
+
+def test_an_inline_message_larger_than_a_batch(router: Router) -> None:
+    packets = [datagram(number) for number in range(1000)]
+    frames = [Frame(router.index(0), 0, 0, 0, False, PLAIN + router.frame(packet)) for packet in packets]
+    router.hand(encode_frames("ip", frames))
+    router.wait(lambda: len(router.hosts[1].heard) == 1000)
+    assert router.hosts[1].datagrams() == [aged(packet) for packet in packets]
+
+
+def test_frames_to_unknown_neighbours_go_to_arp_and_later_ones_directly(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    packet = datagram(1, SILENT)
+    ring.put(router.frame(packet), router.frame(datagram(2, FAR)))
+    router.wait(lambda: router.unresolved and router.hosts[1].heard)
+    (frame,) = router.unresolved
+    assert frame[:5] == (router.index(0), router.index(1), SILENT, 0, False)
+    # all but the 12 bytes of MAC addresses is final
+    assert bytes(frame.data)[:10] == PLAIN
+    assert bytes(frame.data)[22:] == b"\x08\x00" + aged(packet)
+
+    router.learn(1, SILENT)
+    router.wait(lambda: router.rpc.call("route.get", {"dst": SILENT})["mac"] == HOST_MAC)
+    ring.put(router.frame(datagram(3, SILENT)))
+    router.wait(lambda: len(router.hosts[1].heard) == 2)
+    assert numbers(router.hosts[1].datagrams()) == [2, 3]
+    router.wait(lambda: router.used == {(router.index(1), HOST1), (router.index(1), SILENT)})
+    assert router.count(Counter.HANDED) == 1
+
+
+def test_more_unresolved_frames_than_a_message_holds(router: Router, ring: Ring) -> None:
+    """Eight datagrams of 4,000 bytes to an MTU of 68 are 664 fragments; sixteen of them are more than 1,024."""
+    ring.put(*(router.frame(datagram(number, 0xC6120001, length=4000)) for number in range(16)))
+    router.wait(lambda: len(router.unresolved) == 16 * 83)
+    assert router.batches == [1024, 16 * 83 - 1024]
+    assert {frame.generated for frame in router.unresolved} == {True}
+    assert router.count(Counter.HANDED) == router.count(Counter.GENERATED) == 16 * 83
+    works(router, ring)
+
+
+def test_what_arp_could_not_deliver_is_told_to_its_sender(router: Router) -> None:
+    packet = aged(datagram(5, SILENT))
+    data = PLAIN + bytes(12) + b"\x08\x00" + packet
+    router.hand(encode_frames("unreachable", [Frame(router.index(0), router.index(1), SILENT, 0, False, data)]))
+    router.wait(router.hosts[0].heard.__len__)
+    (frame,) = router.hosts[0].heard
+    assert frame[:24] == PLAIN + HOST_MAC + router.mac(0) + b"\x08\x00"
+    error = frame[24:]
+    assert error[:10] == bytes.fromhex("45c0 0080 0000 0000 4001")
+    assert error[12:20] == bytes.fromhex("0a000001 0a000002")
+    assert error[20:22] == b"\x03\x01"
+    assert error[24:] == bytes(4) + packet
+    assert checksum(error[20:]) == checksum(error[:20]) == 0
+    assert router.count(Counter.DROP_HOST_UNREACHABLE) == 1
+
+
+def test_traceroute_and_ping_to_the_router(router: Router, ring: Ring) -> None:
+    ping = datagram(9, 0x0A000101, length=28)
+    ping = ping[:9] + b"\x01" + ping[10:20] + bytes.fromhex("0800 f7ff 0000 0000")
+    ping = ping[:10] + b"\0\0" + ping[12:]
+    ping = ping[:10] + struct.pack("!H", checksum(ping[:20])) + ping[12:]
+    ring.put(router.frame(datagram(1, FAR, ttl=1)), router.frame(ping))
+    router.wait(lambda: len(router.hosts[0].heard) == 2)
+    exceeded, reply = router.hosts[0].datagrams()
+    assert exceeded[20:22] == b"\x0b\x00"
+    assert exceeded[28:] == datagram(1, FAR, ttl=1)
+    assert reply[12:] == bytes.fromhex("0a000101 0a000002 0000 ffff 00000000")
+
+
+def test_more_exceptions_than_the_slow_path_takes_from_one_batch_are_counted(router: Router, ring: Ring) -> None:
+    ring.put(*(router.frame(datagram(number, FAR, ttl=1 + number % 2)) for number in range(200)))
+    router.wait(lambda: router.count(Counter.DROP_TTL_EXCEEDED) + router.count(Counter.DROP_SLOW_PATH_FULL) == 100)
+    router.wait(lambda: len(router.hosts[1].heard) == 100)
+    assert router.count(Counter.DROP_TTL_EXCEEDED) == 32
+
+
+# --- Questions and reports --------------------------------------------------------------------------------------------
+
+
+def test_route_get(router: Router) -> None:
+    assert router.rpc.call("route.get", {"dst": FAR}) == {
+        "prefix": 0xC6336400,
+        "prefix_length": 24,
+        "kind": "unicast",
+        "next_hops": [{"interface": router.index(1), "gateway": HOST1, "weight": 1}],
+        "chosen": {"interface": router.index(1), "next_hop": HOST1},
+        "mac": HOST_MAC,
+        "mtu": 1500,
+    }
+    router.wait(lambda: True)
+    assert router.rpc.call("route.get", {"dst": 0x08080808})["kind"] == "none"
+    assert router.rpc.call("route.get", {"dst": 0x0A000001})["kind"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("route.get", {}, "usage"),
+        ("route.get", {"dst": "10.0.0.1"}, "usage"),
+        ("route.get", {"dst": -1}, "usage"),
+        ("route.get", {"dst": 2**32}, "usage"),
+        ("route.get", {"dst": None}, "usage"),
+        ("route.add", {"dst": 1}, "unknown-method"),
+    ],
+)
+def test_questions_that_make_no_sense(router: Router, method: str, params: dict[str, object], code: str) -> None:
+    with pytest.raises(RpcRefusedError) as refused:
+        router.rpc.call(method, params)
+    assert refused.value.error.code == code
+
+
+def test_it_is_not_ready_before_control_has_spoken(idle: Router) -> None:
+    router = idle
+    router.control_answers = False
+    router.start("forwarder")
+    router.wait(lambda: router.report is not None)
+    assert router.report is not None
+    assert (router.report.ready, router.report.interfaces) == (False, [])
+    frame = Frame(router.index(0), 0, 0, 0, False, PLAIN + router.frame(datagram(1)))
+    router.hand(encode_frames("ip", [frame]))
+    router.wait(lambda: router.count(Counter.DROP_UNKNOWN_INTERFACE) == 1)
+    router.control_answers = True
+    router.wait(router.is_ready)
+    router.hand(encode_frames("ip", [frame]))
+    router.wait(router.hosts[1].datagrams)
+
+
+def test_interfaces_are_reported_without_any_ring(router: Router) -> None:
+    """With an inline ingress there is none, and the router must become ready all the same."""
+    assert list(router.endpoints.rings.glob("*")) == []
+    assert router.is_ready()
+
+
+# --- Interfaces come and go -------------------------------------------------------------------------------------------
+
+
+def test_an_interface_that_goes_down_loses_its_frames_and_forwards_again_when_it_is_up(
+    fresh: Router, fresh_ring: Ring
+) -> None:
+    router, ring = fresh, fresh_ring
+    set_link(router.spaces.router, "r1", state="down")
+    ring.put(router.frame(datagram(1)))
+    router.wait(lambda: router.count(Counter.DROP_TX_FAILED) == 1)
+    set_link(router.spaces.router, "r1", state="up")
+
+    def comes_through() -> bool:
+        if ring.is_worked_off():
+            ring.put(router.frame(datagram(2)))  # until the link has its carrier back
+        return bool(router.hosts[1].heard)
+
+    router.wait(comes_through)
+    router.wait(ring.is_worked_off)
+
+
+def test_an_interface_that_control_says_is_down_is_unreachable(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    down = router.interfaces[1].model_copy(update={"up": False})
+    router.publish(RouterState(interfaces=[down]))
+    router.wait(router.is_ready)
+    ring.put(router.frame(datagram(1)))
+    router.wait(router.hosts[0].datagrams)
+    assert router.hosts[0].datagrams()[0][20:22] == b"\x03\x01"
+    assert router.count(Counter.DROP_UNREACHABLE) == 1
+
+
+def test_an_interface_vanishes_and_comes_back_under_another_index(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    gone = router.interfaces.pop()
+    with IPRoute(netns=router.spaces.router, flags=0) as kernel:
+        kernel.link("del", index=gone.index)
+    ring.put(router.frame(datagram(1)))  # nobody has told it yet
+    router.wait(lambda: router.count(Counter.DROP_TX_FAILED) == 1)
+    router.publish(RouterState(interfaces_gone=[gone.index]))
+    router.wait(router.is_ready)
+    ring.put(router.frame(datagram(2)))  # its route is still there
+    router.wait(lambda: router.count(Counter.DROP_UNREACHABLE) == 1)
+
+    router.hosts.pop().close()
+    make_veth(router.spaces, 1)
+    router.hosts.append(Host(router.spaces.host, "h1"))
+    router.interfaces.append(kernel_interface(router.spaces.router, "r1", 0x0A000101))
+    assert router.index(1) != gone.index
+    router.publish(router.router_state().model_copy(update={"full": False}))
+    router.learn(1, HOST1)
+    router.wait(router.is_ready)
+    router.wait(lambda: router.rpc.call("route.get", {"dst": HOST1})["mac"] == HOST_MAC)
+    works(router, ring)
+
+
+def test_a_route_that_changes_under_way_is_followed(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    ring.put(router.frame(datagram(1, FAR)))
+    router.wait(router.hosts[1].datagrams)
+    router.publish(RouterState(routes=struct.pack("=IBI", 0xC6336400, 24, 0), paths_gone=[5]))
+    router.wait(router.is_ready)
+    ring.put(router.frame(datagram(2, FAR)))
+    router.wait(router.hosts[0].datagrams)
+    assert router.hosts[0].datagrams()[0][20:22] == b"\x03\x00"
+
+
+# --- What must not come in --------------------------------------------------------------------------------------------
+
+
+def test_malformed_messages_are_counted_and_survived(router: Router, ring: Ring) -> None:
+    good = [Frame(router.index(0), 0, 0, 0, False, PLAIN + router.frame(datagram(1)))]
+    header, descriptors, data = encode_frames("ip", good)
+    unreachable = encode_frames("unreachable", good)
+    two = encode_frames("ip", [good[0], good[0]._replace(in_interface=router.index(1))])
+    bad = [
+        [b""],
+        [b"\x01"],
+        [b"\x02" + header[1:]],
+        [b"\x01\xc1"],
+        [b"\xff" * 100],
+        [b"\x01\xdf\xff\xff\xff\xff"],
+        [header],
+        [header, descriptors],
+        [header, descriptors, data, data],
+        [header, descriptors, data[:-1]],
+        [header, descriptors, data + b"\0"],
+        [header, descriptors[:-4] + struct.pack("=I", 9), data[:9]],
+        [header, descriptors[:-4] + b"\xff\xff\xff\xff", data],
+        [header, b"\xff\xff\xff\xff" + descriptors[4:], data],
+        [header, bytes(4) + descriptors[4:], data],
+        two,
+        [unreachable[0], descriptors, data[:-1]],
+        encode_frames("arp", good),
+        encode_frames("unresolved", good),
+        [encode(NeighboursUsed(neighbours=[]))],
+        [encode(RouterState())],
+        [encode(Bell(interface="r0", epoch=1))],
+    ]
+    for parts in bad:
+        router.hand(parts)
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == len(bad))
+    assert set(router.counted()) <= {"BAD_MESSAGES", "BATCHES"}
+    works(router, ring)
+    assert router.count(Counter.BAD_MESSAGES) == len(bad)
+
+
+def test_bells_that_are_none_are_counted(router: Router, ring: Ring) -> None:
+    for message in (b"", b"ding", b"\x01\x80", encode(NeighboursUsed(neighbours=[]))):
+        router.bell.send(message)
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 4)
+    router.bell.send(encode(Bell(interface="nowhere", epoch=7)))  # a ring that is gone by now: nothing wrong with it
+    works(router, ring)
+    assert router.count(Counter.BAD_MESSAGES) == 4
+
+
+def test_garbage_from_control_arp_and_askers_is_counted(router: Router, ring: Ring) -> None:
+    asker = connected(router.context, zmq.DEALER, router.endpoints.forwarder_rpc, queue_for_absent=True)
+    for message in (b"", b"what?", encode(RouterState())):
+        asker.send(message)
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 3)
+    asker.send(encode(RpcRequest(id=1, method="route.get", params={"dst": FAR})))
+    router.wait(lambda: asker.poll(0))
+    asker.close()
+    router.control._changes.send(b"garbage")  # what nobody else can make it send
+    router.arp._changes.send(b"\x01garbage")
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 5)
+    works(router, ring)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"routes": b"12345678"},
+        {"routes": struct.pack("=IBI", 0x0A000001, 8, SMALL)},
+        {"routes": struct.pack("=IBI", 0x0A000000, 8, 9_999_999)},
+        {"routes": struct.pack("=IBI", 0x0A000000, 8, 63)},
+    ],
+)
+def test_a_state_that_contradicts_itself_is_counted_and_changes_nothing(
+    router: Router, ring: Ring, state: dict[str, bytes]
+) -> None:
+    router.publish(RouterState(interfaces_gone=[router.index(1)], routes=state["routes"]))
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 1)
+    works(router, ring)
+    assert router.rpc.call("route.get", {"dst": FAR})["kind"] == "unicast"
+
+
+def ring_file(
+    magic: int = 0x676E_6972_7770_6F68, version: int = 1, index: int = 1, slots: int = 64, area: int = 4096
+) -> bytes:
+    """A ring as its description says: a page of header words, the descriptors, the area."""
+    words = struct.pack("=6q", magic, version, 1, index, slots, area)
+    return words.ljust(4096, b"\0") + bytes(64 * 32 + 4096)
+
+
+GARBAGE = {
+    "empty": b"",
+    "short": b"hopwring",
+    "noise": bytes(range(256)) * 400,
+    "magic": b"Hopwring" + ring_file()[8:],
+    "version": ring_file(version=2),
+    "no-slots": ring_file(slots=0),
+    "negative-slots": ring_file(slots=-64),
+    "many-slots": ring_file(slots=1 << 60),
+    "small-area": ring_file(area=4095),
+    "no-area": ring_file(area=0),
+    "huge-area": ring_file(area=(1 << 63) - 1),
+    "no-interface": ring_file(index=0),
+    "negative-interface": ring_file(index=-5),
+    "impossible-interface": ring_file(index=1 << 31),
+    "cut": ring_file()[:-1],
+}
+
+
+def test_garbage_in_the_ring_folder_is_refused_once_each_and_survived(router: Router, ring: Ring) -> None:
+    for name, data in GARBAGE.items():
+        (router.endpoints.rings / f"{name}.ring").write_bytes(data)
+    (router.endpoints.rings / "folder.ring").mkdir()
+    os.mkfifo(router.endpoints.rings / "pipe.ring")
+    (router.endpoints.rings / "link.ring").symlink_to("/nowhere/at/all")
+    router.wait(lambda: router.count(Counter.BAD_RINGS) >= len(GARBAGE) + 2)
+    for _ in range(3):  # three looks later it still is so
+        router.report = None
+        router.wait(lambda: router.report is not None)
+    assert router.count(Counter.BAD_RINGS) == len(GARBAGE) + 2
+    works(router, ring)
+
+
+@pytest.mark.parametrize("head", [-1000, 258, 1 << 40, (1 << 63) - 1, -(1 << 63)])
+def test_a_ring_goes_on_from_a_position_out_of_bounds(router: Router, ring: Ring, head: int) -> None:
+    works(router, ring)
+    ring.set_head(head)
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 1)
+    router.wait(ring.is_worked_off)
+    ring.set_head(1 << 20)  # and back to where positions can grow
+    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 2)
+    works(router, ring)
+    assert router.count(Counter.TAKEN) == 2
+
+
+def test_ring_entries_that_lie_are_counted(router: Router, ring: Ring) -> None:
+    frame = router.frame(datagram(1))
+    ring.put(*[frame] * 2)
+    router.wait(ring.is_worked_off)
+    lies = [(-1, 100, 0, 0), (0, 13, 0, 0), (0, 1 << 40, 0, 0), ((1 << 20) - 100, 114, 0, 0), (0, -1, -1, -1)]
+    for number, entry in enumerate(lies):
+        ring.producer.descriptors[ring.head + number] = entry
+    ring.set_head(ring.head + len(lies))
+    router.wait(lambda: router.count(Counter.DROP_RING_ENTRY) == len(lies))
+    works(router, ring)
+
+
+# --- Ends and beginnings ----------------------------------------------------------------------------------------------
+
+
+def test_killed_and_started_again_it_forwards_the_fresh_and_counts_the_stale(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    ring.put(router.frame(datagram(1)))
+    router.wait(router.hosts[1].datagrams)
+    before = router.counted()
+    assert router.stop("forwarder", signal.SIGKILL) == -signal.SIGKILL
+    ring.put(*(router.frame(datagram(number)) for number in range(10, 30)), age_s=0.2)
+    # as new as a frame can be that waits for a process to start
+    ring.put(*(router.frame(datagram(number)) for number in range(30, 40)), age_s=-LIMIT_S)
+    router.start_forwarder()
+    router.wait(lambda: len(router.hosts[1].heard) == 11)
+    assert numbers(router.hosts[1].datagrams()) == [1, *range(30, 40)]
+    assert router.count(Counter.DROP_STALE) == 20
+    assert router.count(Counter.TAKEN) == 31
+    assert router.counted()["FORWARDED"] == before["FORWARDED"] + 10  # counts go on, they do not begin again
+    works(router, ring)
+
+
+def test_a_ring_that_its_ingress_makes_anew_is_found_and_the_old_one_worked_off(router: Router, ring: Ring) -> None:
+    ring.put(router.frame(datagram(1)))
+    router.wait(router.hosts[1].datagrams)
+    ring.producer.descriptors[1] = ring.producer.descriptors[0]
+    ring.producer.words[16] = 2  # handed over without a bell, as by an ingress that was killed before it rang
+    fresh = Ring(router, "r0", router.index(0))
+    fresh.put(router.frame(datagram(2)))
+    router.wait(lambda: 2 in numbers(router.hosts[1].datagrams()))
+    router.wait(lambda: router.count(Counter.TAKEN) == 3)
+    fresh.path.unlink()
+    router.wait(lambda: len(router.hosts[1].heard) >= 2)
+    again = Ring(router, "r0", router.index(0))
+    works(router, again)
+
+
+def test_frames_without_a_bell_are_found_at_the_next_look(router: Router, ring: Ring) -> None:
+    """A bell that is lost costs a quarter of a second, not the frames."""
+    ring.put(router.frame(datagram(1)))
+    router.wait(router.hosts[1].datagrams)
+    ring.producer.descriptors[1] = ring.producer.descriptors[0]
+    ring.producer.descriptors[1, 3] = time.time_ns()
+    ring.head = 2
+    ring.producer.words[16] = 2
+    router.wait(ring.is_worked_off)
+
+
+def test_it_stops_on_sigterm(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    works(router, ring)
+    assert router.stop("forwarder", signal.SIGTERM) == 0
+
+
+def test_a_second_one_on_the_same_run_directory_says_so_and_ends(router: Router, ring: Ring) -> None:
+    with netns.inside(router.spaces.router):
+        second = subprocess.run(
+            [sys.executable, "-m", "services.forwarder", "--run-dir", str(router.endpoints.run_dir)],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert second.returncode == 1
+    (line,) = second.stderr.splitlines()
+    assert "forwarder already runs" in line
+    assert str(router.processes["forwarder"].pid) in line
+    works(router, ring)
