@@ -53,6 +53,8 @@ SLOW_BUDGET: Final = 32
 """Frames of a batch that the slow path takes; at about 40 µs each they hold the next batch up by 1.3 ms."""
 ARP_BUDGET: Final = 64
 """Frames of a batch that go to arp."""
+UNREACHABLE_BUDGET: Final = 64
+"""Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
 SOCKET_INTERVAL_S: Final = 0.001
 """Under load, how often the sockets are looked at: a look costs as much as ten frames."""
 HOUSEKEEPING_S: Final = 0.25
@@ -270,9 +272,12 @@ class Forwarder:
 
     def _on_unreachable(self, frames: list[Frame], now: float) -> None:
         actions = Actions()
-        for frame in frames:
+        for frame in frames[:UNREACHABLE_BUDGET]:
             self.counters.add(Counter.TAKEN, 1, frame.in_interface)
             self._slow_path.undeliverable(frame, now, actions)
+        for frame in frames[UNREACHABLE_BUDGET:]:
+            for counter in (Counter.TAKEN, Counter.DROP_HOST_UNREACHABLE, Counter.ICMP_SUPPRESSED):
+                self.counters.add(counter, 1, frame.in_interface)
         self._carry_out(actions)
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from forwarder_process import (
 from pyroute2 import IPRoute
 
 from services.common import netns
-from services.common.bus import RpcRefusedError, connected
+from services.common.bus import RpcRefusedError, bound, connected
 from services.common.counters import Counter
 from services.common.endpoints import prepare_run_dir
 from services.common.messages import (
@@ -216,6 +216,43 @@ def test_what_arp_could_not_deliver_is_told_to_its_sender(router: Router) -> Non
     assert error[24:] == bytes(4) + packet
     assert checksum(error[20:]) == checksum(error[:20]) == 0
     assert router.count(Counter.DROP_HOST_UNREACHABLE) == 1
+
+
+def test_a_thousand_frames_that_arp_could_not_deliver_are_all_counted(router: Router, ring: Ring) -> None:
+    """From as many senders; a burst of errors is 50 (services.common.parameters)."""
+    data = [
+        PLAIN + bytes(12) + b"\x08\x00" + aged(datagram(number, SILENT, source=0x0A000003 + number % 250))
+        for number in range(1000)
+    ]
+    router.hand(encode_frames("unreachable", [Frame(router.index(0), 1, SILENT, 0, False, each) for each in data]))
+    router.wait(lambda: router.count(Counter.DROP_HOST_UNREACHABLE) == 1000)
+    works(router, ring)
+    counted = router.counted()
+    assert 50 <= counted["ICMP_ERRORS"] <= 64
+    assert counted["ICMP_ERRORS"] + counted["ICMP_SUPPRESSED"] == counted["TAKEN"] - 1 == 1000
+
+
+def test_more_unresolved_frames_of_one_batch_than_arp_is_given_are_counted(router: Router, ring: Ring) -> None:
+    ring.put(*(router.frame(datagram(number, SILENT)) for number in range(100)))
+    router.wait(lambda: len(router.unresolved) == 64)
+    assert numbers([bytes(frame.data)[24:] for frame in router.unresolved]) == list(range(64))
+    router.wait(lambda: router.count(Counter.DROP_ARP_FULL) == 36)
+
+
+def test_frames_for_arp_while_it_is_away_are_counted(fresh: Router, fresh_ring: Ring) -> None:
+    router, ring = fresh, fresh_ring
+    router.to_arp.close()
+    ring.put(*(router.frame(datagram(number, SILENT)) for number in range(10)))
+    router.wait(lambda: router.count(Counter.DROP_ARP_FULL) == 10)
+    router.to_arp = bound(router.context, zmq.PULL, router.endpoints.arp_frames)
+
+    def arrives() -> bool:
+        if ring.is_worked_off():
+            ring.put(router.frame(datagram(99, SILENT)))  # until the forwarder has found it again
+        return bool(router.unresolved)
+
+    router.wait(arrives)
+    router.wait(ring.is_worked_off)
 
 
 def test_traceroute_and_ping_to_the_router(router: Router, ring: Ring) -> None:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +16,8 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 SERVICES = ["ingress-eth0", "ingress-eth1", "forwarder", "arp", "control"]
 INTERVAL_S = 0.05
-MOST_LOST = 60
-"""3 s of pings: what a service takes to start again, and what the others take to notice."""
+OUTAGE_S = 3.0
+"""For so long pings may get lost while a service starts again."""
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +26,18 @@ def fragile() -> Iterator[RouterLab]:
         yield lab
 
 
+def longest_outage_s() -> float:
+    """Return OUTAGE_S, or more on a machine that is too busy to start a service within a third of it."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import services.forwarder.service"], check=True, timeout=60)
+    return max(OUTAGE_S, 3 * (time.monotonic() - started))
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_killed_under_traffic(fragile: RouterLab, service: str) -> None:
     control = fragile.control()
     pids, counts = control.pids(), control.counts()
+    limit_s = longest_outage_s()
     far = fragile.topology.address("host2")
     with (
         Stream(fragile, "host1", "host2", far, 10_000_000) as stream,
@@ -38,7 +49,7 @@ def test_killed_under_traffic(fragile: RouterLab, service: str) -> None:
         pinger.wait_for_replies(20)
         stream.wait_for_bytes(1_000_000)
         stream.finish()
-        assert pinger.lost() <= MOST_LOST
+        assert pinger.lost() * INTERVAL_S <= limit_s
     now = control.pids()
     assert {name for name in pids if pids[name] != now[name]} == {service}
     # what a service has counted outlives its process
