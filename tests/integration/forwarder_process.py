@@ -238,6 +238,9 @@ class Router:
     def _log(self, service: str) -> Path:
         return self.endpoints.run_dir.with_name(f"{service}.log")
 
+    def _logs(self) -> dict[str, str]:
+        return {service: self._log(service).read_text()[-2000:] for service in self.processes}
+
     def start_forwarder(self) -> None:
         self.report = None
         self.start("forwarder")
@@ -265,7 +268,7 @@ class Router:
         """Play the other services until a condition holds."""
         deadline = clock() + LIMIT_S
         while not condition():
-            assert clock() < deadline, f"not within {LIMIT_S} s; counted {self.counted()}"
+            assert clock() < deadline, f"not within {LIMIT_S} s; counted {self.counted()}; {self._logs()}"
             for service, process in self.processes.items():
                 assert process.poll() is None, f"{service} ended: {self._log(service).read_text()}"
             self._play()

@@ -29,6 +29,8 @@ from services.common.messages import Report, decode
 ROUTER_NS: Final = f"ingt{os.getpid()}-r"
 HOST_NS: Final = f"ingt{os.getpid()}-h"
 LIMIT_S: Final = 30.0
+START_LIMIT_S: Final = 100.0
+"""Where the kernels are not compiled yet, the first start does it."""
 
 ROUTER_MAC: Final = bytes.fromhex("02000000000b")
 HOST_MAC: Final = bytes.fromhex("02000000000a")
@@ -89,6 +91,18 @@ def set_link(namespace: str, name: str, **changes: Any) -> None:
         kernel.link("set", index=kernel.link_lookup(ifname=name)[0], **changes)
 
 
+def is_operational(namespace: str, name: str) -> bool:
+    """Tell whether an interface sends what it is given (RFC 2863 ifOperStatus): some time after it was set up."""
+    with netns.inside(namespace), IPRoute() as kernel:
+        (link,) = kernel.get_links(ifname=name)
+        return bool(link.get("state") == "up" and link.get_attr("IFLA_OPERSTATE") == "UP")
+
+
+def wait_until_operational() -> None:
+    for namespace, name in ((ROUTER_NS, "e0"), (HOST_NS, "h0")):
+        wait_for(f"{name} is up", lambda namespace=namespace, name=name: is_operational(namespace, name))  # type: ignore[misc]
+
+
 def make_pair() -> None:
     """Make e0 of the router and h0 of the host, without IPv6 and its chatter."""
     for name in (ROUTER_NS, HOST_NS):
@@ -103,6 +117,7 @@ def make_pair() -> None:
     set_link(ROUTER_NS, "lo", state="up")
     set_link(ROUTER_NS, "e0", address="02:00:00:00:00:0b", state="up")
     set_link(HOST_NS, "h0", address="02:00:00:00:00:0a", state="up")
+    wait_until_operational()
 
 
 @contextmanager
@@ -165,7 +180,7 @@ class Router:
                 program(self.endpoints.run_dir, "--interface", "e0", *self.arguments), stderr=log
             )
         self.report = None
-        wait_for("a report", self.is_ready)
+        wait_for("a report", self.is_ready, START_LIMIT_S)
 
     def is_ready(self) -> bool:
         assert self.is_running(), self.complaints()

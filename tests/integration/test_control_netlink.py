@@ -265,13 +265,13 @@ def test_an_overrun_leads_to_a_dump_and_only_the_difference_is_published(space: 
         mirror.follow()
         space.kernel.route("add", dst="10.2.0.0/16", gateway="10.0.0.9")
         mirror.follow()
-        assert mirror.dumps == 1
+        dumps, messages = mirror.dumps, mirror.messages  # the links' coming up may have overrun so small a buffer already
         for number in range(200):
             space.kernel.route("add", dst=f"10.100.{number}.0/24", gateway="10.0.0.9")
         space.kernel.route("del", dst="10.2.0.0/16")
         after = mirror.follow()
-        assert mirror.dumps > 1
-        assert mirror.messages == 3
+        assert mirror.dumps > dumps
+        assert mirror.messages == messages + 1
         assert after == START | {f"10.100.{number}.0/24": BY_GATEWAY for number in range(200)}
         space.kernel.route("del", dst="10.100.7.0/24")
         assert "10.100.7.0/24" not in mirror.follow()

@@ -239,11 +239,15 @@ def test_more_unresolved_frames_of_one_batch_than_arp_is_given_are_counted(route
     router.wait(lambda: router.count(Counter.DROP_ARP_FULL) == 36)
 
 
-def test_frames_for_arp_while_it_is_away_are_counted(fresh: Router, fresh_ring: Ring) -> None:
-    router, ring = fresh, fresh_ring
+def test_frames_for_arp_while_it_is_away_are_counted(idle: Router) -> None:
+    router = idle
     router.to_arp.close()
+    router.to_arp = bound(router.context, zmq.PULL, "inproc://nobody")
+    router.start_forwarder()
+    ring = Ring(router, "r0", router.index(0))
     ring.put(*(router.frame(datagram(number, SILENT)) for number in range(10)))
     router.wait(lambda: router.count(Counter.DROP_ARP_FULL) == 10)
+    router.to_arp.close()
     router.to_arp = bound(router.context, zmq.PULL, router.endpoints.arp_frames)
 
     def arrives() -> bool:

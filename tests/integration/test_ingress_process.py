@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ingress_rig import (
     HOST_NS,
-    LIMIT_S,
     ROUTER_NS,
+    START_LIMIT_S,
     Router,
     Sender,
     frame,
@@ -23,6 +23,7 @@ from ingress_rig import (
     started,
     take,
     wait_for,
+    wait_until_operational,
 )
 from pyroute2 import IPRoute
 
@@ -95,6 +96,7 @@ def test_an_interface_that_goes_down_and_comes_back(router: Router, host: Sender
     router.report = None
     wait_for("a report while it is down", router.is_ready)
     set_link(ROUTER_NS, "e0", state="up")
+    wait_until_operational()
     host.send(frame(b"back"))
     assert [data for _, data, _, _ in take(ring, 1)] == [frame(b"back")]
 
@@ -109,7 +111,7 @@ def refused(run_dir: Path, *arguments: str, before: Callable[[], None] | None = 
             program(run_dir, *arguments),
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=START_LIMIT_S,
             check=False,
             preexec_fn=before,
         )
