@@ -265,10 +265,8 @@ def test_an_overrun_leads_to_a_dump_and_only_the_difference_is_published(space: 
         mirror.follow()
         space.kernel.route("add", dst="10.2.0.0/16", gateway="10.0.0.9")
         mirror.follow()
-        dumps, messages = (
-            mirror.dumps,
-            mirror.messages,
-        )  # the links' coming up may have overrun so small a buffer already
+        # The links' coming up may have overrun so small a buffer already.
+        dumps, messages = mirror.dumps, mirror.messages
         for number in range(200):
             space.kernel.route("add", dst=f"10.100.{number}.0/24", gateway="10.0.0.9")
         space.kernel.route("del", dst="10.2.0.0/16")
