@@ -247,7 +247,7 @@ class RingConsumer(_Ring):
         return (status.st_dev, status.st_ino) == self._file
 
     def available(self) -> int:
-        """Return how many frames wait. A HEAD out of bounds counts as none, and is mended by `skip_all`."""
+        """Return how many frames wait. A number below 0 or above the slots is a HEAD out of bounds: see `skip_all`."""
         return int(read_position(self.words, _HEAD)) - self.tail
 
     def skip_stale(self, now_ns: int) -> int:
