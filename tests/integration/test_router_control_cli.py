@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from router_lab import Control, Pinger, RouterLab, far_address, kernel, second_address, wait_for
+from router_lab import Control, RouterLab, far_address, kernel, second_address, wait_for
+from router_traffic import Pinger
 
 from services.launcher.lab import measure
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from router_lab import Pinger, RouterLab, Stream, started, wait_for
+from router_lab import RouterLab, started, wait_for
+from router_traffic import Pinger, Stream
 
 from services.launcher.lab.topologies import PAIR
 

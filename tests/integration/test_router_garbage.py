@@ -5,7 +5,8 @@ import random
 import struct
 
 import pytest
-from router_lab import PLAIN, Pinger, RouterLab, Wire
+from router_lab import RouterLab
+from router_traffic import PLAIN, Pinger, Wire
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 from pyroute2 import IPRoute
 from pyroute2 import netns as pyroute2_netns
-from router_lab import PREFIX, Control, Pinger, RouterLab, kernel, wait_for
+from router_lab import PREFIX, Control, RouterLab, kernel, wait_for
+from router_traffic import Pinger
 
 from services.launcher.lab import measure
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from router_lab import Heard, RouterLab, Wire, inside
+from router_lab import RouterLab, inside
+from router_traffic import Heard, Wire
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet

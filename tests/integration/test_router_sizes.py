@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 from random import Random
 
 import pytest
-from router_lab import RouterLab, Stream, Wire, inside, second_address, started
+from router_lab import RouterLab, inside, second_address, started
+from router_traffic import Stream, Wire
 from scapy.layers.inet import IP
 
 from services.launcher.lab import measure

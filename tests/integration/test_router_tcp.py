@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from router_lab import Control, Heard, RouterLab, Stream, Wire, second_address, wait_for
+from router_lab import Control, RouterLab, second_address, wait_for
+from router_traffic import Heard, Stream, Wire
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 
 import pytest
-from router_lab import Heard, RouterLab, Wire, far_address, kernel, wait_for
+from router_lab import RouterLab, far_address, kernel, wait_for
+from router_traffic import Heard, Wire
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 

@@ -42,6 +42,12 @@ def test_the_bucket_for_all_counts_too() -> None:
     assert sum(limiter.allow(destination, 0.0) for destination in range(100)) == 5
 
 
+def test_a_host_over_its_own_limit_takes_nothing_from_the_others() -> None:
+    limiter = IcmpLimiter(LIMITS.model_copy(update={"errors_burst": 10}), 0.0)
+    assert sum(limiter.allow(1, 0.0) for _ in range(1000)) == 3
+    assert sum(limiter.allow(destination, 0.0) for destination in range(2, 50)) == 7
+
+
 def test_the_bucket_unused_for_longest_is_forgotten_and_the_table_does_not_grow() -> None:
     limiter = IcmpLimiter(LIMITS, 0.0)
     for destination in range(MAX_DESTINATIONS):

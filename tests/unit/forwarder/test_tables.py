@@ -252,6 +252,8 @@ def test_a_used_neighbour_that_went_is_not_named() -> None:
     tables.rewrite_for(tables.slots[ETH0], ip("10.0.0.2"))
     apply(tables, NeighbourState(gone=[(ETH0, ip("10.0.0.2"))]))
     assert tables.take_used() == []
+    apply(tables, NeighbourState(neighbours=[neighbour(ETH0, "10.0.0.3")]))
+    assert tables.take_used() == []  # nor the one that has its place now
 
 
 # --- Questions --------------------------------------------------------------------------------------------------------
