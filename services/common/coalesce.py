@@ -15,7 +15,7 @@ BUSY_FRAMES: Final = 32
 """A batch of so many says: load. Super-frames of 64 KiB come in smaller ones, and must not wait."""
 PAUSE_S: Final = 100e-6
 """How long frames gather under load: at 500,000 frames a second, 50 of them."""
-EMPTY_LOOKS: Final = 4
+EMPTY_LOOKS: Final = 20
 """After so many empty looks the traffic has paused, and the reader asks to be woken."""
 
 
