@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forwarder_process import LIMIT_S, PLAIN, Host, Namespaces, kernel_interface, namespaces, set_link
+from forwarder_links import LIMIT_S, PLAIN, Host, Namespaces, kernel_interface, namespaces, set_link
 
 from services.common import netns
 from services.common.counters import Counter, CounterBlock

@@ -247,13 +247,13 @@ def test_frames_of_the_slow_path_count_as_use_and_a_lookup_does_not() -> None:
     assert tables.take_used() == [(ETH0, ip("10.0.0.2"))]
 
 
-def test_a_used_neighbour_that_went_is_not_named() -> None:
-    tables = tables_with(BASIC, NeighbourState(neighbours=[neighbour(ETH0, "10.0.0.2")]))
-    tables.rewrite_for(tables.slots[ETH0], ip("10.0.0.2"))
-    apply(tables, NeighbourState(gone=[(ETH0, ip("10.0.0.2"))]))
-    assert tables.take_used() == []
+def test_a_used_neighbour_that_went_is_not_named_and_neither_is_the_one_that_has_its_place_now() -> None:
+    tables = tables_with(BASIC, NeighbourState(neighbours=[neighbour(ETH0, "10.0.0.2"), neighbour(ETH0, "10.0.0.4")]))
+    for address in ("10.0.0.2", "10.0.0.4"):
+        tables.rewrite_for(tables.slots[ETH0], ip(address))
+    apply(tables, NeighbourState(gone=[(ETH0, ip("10.0.0.4")), (ETH0, ip("10.0.0.2"))]))
     apply(tables, NeighbourState(neighbours=[neighbour(ETH0, "10.0.0.3")]))
-    assert tables.take_used() == []  # nor the one that has its place now
+    assert tables.take_used() == []
 
 
 # --- Questions --------------------------------------------------------------------------------------------------------
