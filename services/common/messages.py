@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from services.common.parameters import Parameters
+from services.common.parameters import InterfacePolicy, Parameters
 from services.common.wire import ethernet, virtio_net
 
 VERSION: Final = 1
@@ -117,6 +117,7 @@ class Interface(_Part):
     mtu: Mtu = Field(description="bytes of IP")
     up: bool = Field(description="administratively up, and with carrier")
     addresses: list[InterfaceAddress]
+    policy: InterfacePolicy = InterfacePolicy()
 
 
 RouteKind = Literal["unicast", "local", "broadcast", "multicast", "blackhole", "unreachable", "prohibit"]

@@ -1,7 +1,7 @@
 """What can be tuned: every parameter with its unit, default and source. Control hands them to the services."""
 
 from ipaddress import IPv4Address
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -48,6 +48,20 @@ class IcmpParameters(_Parameters):
     errors_burst: Count = Field(50, description="in all: Linux icmp_msgs_burst")
     per_destination_per_second: Count = Field(10, description="to one host; Linux icmp_ratelimit gives 1")
     per_destination_burst: Count = Field(6, description="to one host: XRLIM_BURST_FACTOR of Linux's inet_peer")
+
+
+class InterfacePolicy(_Parameters):
+    """What the router does on one interface, where the RFCs leave it to the operator."""
+
+    reverse_path: Literal["off", "loose", "strict"] = Field(
+        "off", description="RFC 3704: drop what comes from a source that has no route back, or another one"
+    )
+    martians: Literal["strict", "linux"] = Field(
+        "strict", description="linux: forward 0/8 and 169.254/16 sources and class E as Linux does"
+    )
+    directed_broadcast: bool = Field(False, description="RFC 2644: forward broadcasts to this interface's network")
+    redirects: bool = Field(True, description="RFC 1812 section 5.2.7.2: send them out of this interface")
+    proxy_arp: bool = Field(False, description="RFC 1027: answer here for hosts behind other interfaces")
 
 
 class Parameters(_Parameters):
