@@ -27,9 +27,9 @@ class Endpoints:
         return self.elsewhere.get(name) or f"ipc://{self.run_dir / name}.sock"
 
     @property
-    def forwarder_bell(self) -> str:
-        """PULL of the forwarder: wake-ups from ingress, one a ring (`messages.Bell`)."""
-        return self._ipc("forwarder-bell")
+    def forwarder_bell(self) -> Path:
+        """The named pipe that an ingress wakes the forwarder with (`bell.Bell`)."""
+        return self.run_dir / "forwarder.bell"
 
     @property
     def forwarder_frames(self) -> str:

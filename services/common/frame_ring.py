@@ -43,10 +43,11 @@ DESCRIPTOR_WORDS: Final = 4
 
 # Header words
 _MAGIC, _VERSION, _EPOCH, _INTERFACE, _SLOTS, _AREA = range(6)
-_HEAD: Final = 16
-_TAIL: Final = 32
+HEAD: Final = 16
+TAIL: Final = 32
 _SLEEPS: Final = 48
 _HEADER_BYTES: Final = 4096
+HEADER_WORDS: Final = _HEADER_BYTES // 8
 _MAGIC_VALUE: Final = 0x676E_6972_7770_6F68  # "hopwring"
 _VERSION_VALUE: Final = 1
 
@@ -68,7 +69,7 @@ def reserve(words: Any, descriptors: Any, area_bytes: int, head: int, free_from:
 
     `head` is the producer's own position, `free_from` the first position behind its last frame.
     """
-    tail = load_acquire(words, _TAIL)
+    tail = load_acquire(words, TAIL)
     slots = descriptors.shape[0]
     if head - tail >= slots:
         return FULL
@@ -83,7 +84,7 @@ def reserve(words: Any, descriptors: Any, area_bytes: int, head: int, free_from:
 @inlined
 def publish(words: Any, head: int) -> bool:
     """Hand all frames before `head` to the consumer; true when it sleeps and the caller must wake it."""
-    store_release(words, _HEAD, head)
+    store_release(words, HEAD, head)
     full_fence()
     return bool(load_acquire(words, _SLEEPS) != 0 and exchange(words, _SLEEPS, np.int64(0)) != 0)
 
@@ -101,11 +102,11 @@ def frame_start(descriptors: Any, area_bytes: int, position: int) -> int:
 
 
 @kernel("boolean", "int64[::1]", "int64")
-def _go_to_sleep(words: Words, tail: int) -> bool:
+def go_to_sleep(words: Words, tail: int) -> bool:
     """Announce that the consumer sleeps; false, and no sleep, when a frame came in between."""
     store_release(words, _SLEEPS, np.int64(1))
     full_fence()
-    if load_acquire(words, _HEAD) != tail:
+    if load_acquire(words, HEAD) != tail:
         exchange(words, _SLEEPS, np.int64(0))
         return False
     return True
@@ -113,11 +114,12 @@ def _go_to_sleep(words: Words, tail: int) -> bool:
 
 @kernel("void", "int64[::1]", "int64")
 def _give_back(words: Words, tail: int) -> None:
-    store_release(words, _TAIL, tail)
+    store_release(words, TAIL, tail)
 
 
 @kernel("void", "int64[::1]")
-def _awake(words: Words) -> None:
+def wake(words: Words) -> None:
+    """Announce that the consumer looks by itself."""
     exchange(words, _SLEEPS, np.int64(0))
 
 
@@ -134,7 +136,7 @@ class _Ring:
 
     def __init__(self, file_descriptor: int, slots: int, area_bytes: int) -> None:
         self._map = mmap.mmap(file_descriptor, _file_bytes(slots, area_bytes))
-        self.words: Words = np.frombuffer(self._map, np.int64, _HEADER_BYTES // 8)
+        self.words: Words = np.frombuffer(self._map, np.int64, HEADER_WORDS)
         self.descriptors: Words = np.frombuffer(self._map, np.int64, slots * DESCRIPTOR_WORDS, _HEADER_BYTES).reshape(
             slots, DESCRIPTOR_WORDS
         )
@@ -163,7 +165,7 @@ class PrivateRing(_Ring):
 
     def give_back_all(self) -> None:
         """Give every frame's memory back."""
-        _give_back(self.words, read_position(self.words, _HEAD))
+        _give_back(self.words, read_position(self.words, HEAD))
 
 
 class RingProducer(_Ring):
@@ -236,7 +238,13 @@ class RingConsumer(_Ring):
         finally:
             os.close(descriptor)
         self._file = (status.st_dev, status.st_ino)
-        self.tail = int(self.words[_TAIL])
+        self.position: Words = np.array([self.words[TAIL]], np.int64)
+        """Where this end is, (1,): its own copy, since the producer could write to the shared one."""
+
+    @property
+    def tail(self) -> int:
+        """The position of the oldest frame that is not given back."""
+        return int(self.position[0])
 
     def is_current(self) -> bool:
         """Tell whether the file is still there and still this one."""
@@ -248,7 +256,7 @@ class RingConsumer(_Ring):
 
     def available(self) -> int:
         """Return how many frames wait. A number below 0 or above the slots is a HEAD out of bounds: see `skip_all`."""
-        return int(read_position(self.words, _HEAD)) - self.tail
+        return int(read_position(self.words, HEAD)) - self.tail
 
     def skip_stale(self, now_ns: int) -> int:
         """Give back frames older than 100 ms, unread; return how many. `now_ns` is Unix time."""
@@ -260,18 +268,18 @@ class RingConsumer(_Ring):
 
     def skip_all(self) -> None:
         """Start again at HEAD, whatever it says: the positions make no sense."""
-        self.tail = int(read_position(self.words, _HEAD))
+        self.position[0] = read_position(self.words, HEAD)
         _give_back(self.words, self.tail)
 
     def give_back(self, frames: int) -> None:
         """Return the oldest `frames` frames' memory to the producer."""
-        self.tail += frames
+        self.position[0] += frames
         _give_back(self.words, self.tail)
 
     def go_to_sleep(self) -> bool:
         """Ask for a bell at the next frame; false when there is one already."""
-        return bool(_go_to_sleep(self.words, self.tail))
+        return bool(go_to_sleep(self.words, self.tail))
 
     def wake(self) -> None:
         """Ask for no bell."""
-        _awake(self.words)
+        wake(self.words)

@@ -35,8 +35,14 @@ def _sources() -> list[Path]:
 
 
 def _constants() -> list[Path]:
-    """Return the files whose constants become part of the machine code, though they hold no kernel."""
-    files = ("common/counters.py", "common/messages.py", "forwarder/routes.py")
+    """Return the files whose constants and intrinsics become part of the machine code, though they hold no kernel."""
+    files = (
+        "common/coalesce.py",
+        "common/counters.py",
+        "common/messages.py",
+        "common/system_calls.py",
+        "forwarder/routes.py",
+    )
     return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]
 
 

@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from services.common.kernels import kernel
 
@@ -113,3 +114,35 @@ def read_position(words: Any, index: int) -> int:
 def write_position(words: Any, index: int, value: int) -> None:
     """Store words[index] = value with release order."""
     store_release(words, index, value)
+
+
+def _array_at(dtype: Any) -> Any:
+    """Return an intrinsic that views memory at an address as a flat array of a type."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def view(_typing: Any, address: Any, count: Any) -> Any:
+        array_type = types.Array(dtype, 1, "C")
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            address, count = arguments
+            array = context.make_array(array_type)(context, builder)
+            size = dtype.bitwidth // 8
+            populate_array(
+                array,
+                data=builder.inttoptr(address, array.data.type),
+                shape=cgutils.pack_array(builder, [count]),
+                strides=cgutils.pack_array(builder, [count.type(size)]),
+                itemsize=count.type(size),
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return array_type(types.int64, types.int64), generate
+
+    return view
+
+
+bytes_at = _array_at(types.uint8)
+"""bytes_at(address, count): the memory of another owner as a uint8 array. The caller answers for its being there."""
+words_at = _array_at(types.int64)
+"""words_at(address, count): the same as int64."""

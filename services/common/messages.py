@@ -42,14 +42,6 @@ class _Part(BaseModel):
 # --- Frames -----------------------------------------------------------------------------------------------------------
 
 
-class Bell(_Part):
-    """ingress → forwarder: there are frames in this interface's ring. Sent only to one that sleeps."""
-
-    kind: Literal["bell"] = "bell"
-    interface: Name
-    epoch: Number = Field(description="of the ring; an unknown one makes the forwarder attach to the new ring")
-
-
 class FrameBatch(_Part):
     """The header of a batch of frames, whose descriptors and bytes follow as two more parts."""
 
@@ -260,7 +252,7 @@ class Report(_Part):
 
 
 Message = Annotated[
-    Bell | FrameBatch | NeighboursUsed | StateEnvelope | SnapshotRequest | RpcRequest | RpcReply | Report,
+    FrameBatch | NeighboursUsed | StateEnvelope | SnapshotRequest | RpcRequest | RpcReply | Report,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Message)

@@ -1,18 +1,19 @@
 """Sending: one AF_PACKET socket an interface, a batch a system call (sendmmsg(2), packet(7))."""
 
-import ctypes
 import errno
 import os
 import socket
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from services.common.counters import Counter, CounterBlock
+from services.common.counters import MAX_INTERFACES, Counter, CounterBlock
 from services.common.errors import HopwireError
+from services.common.kernels import inlined, kernel, record
+from services.common.system_calls import send_messages
 from services.common.wire import virtio_net
-from services.forwarder.pipeline import BATCH, Queues
+from services.forwarder.pipeline import BATCH, QUEUES, Queues, counter_start
 
 _SOL_PACKET: Final = 263  # linux/socket.h
 _PACKET_VNET_HDR: Final = 15  # linux/if_packet.h
@@ -26,12 +27,74 @@ _VECTOR_FIELD: Final = 16  # msg_iov
 _VECTOR_COUNT_FIELD: Final = 24  # msg_iovlen
 _VECTOR_BYTES: Final = 16
 
-_QUEUE_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-_LINK_GONE: Final = frozenset({errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.EBADF})
+_DONT_WAIT: Final = int(socket.MSG_DONTWAIT)
+_QUEUE_FULL: Final = (-errno.EAGAIN, -errno.ENOBUFS, -errno.ENOMEM)
+_LINK_GONE: Final = (-errno.ENETDOWN, -errno.ENXIO, -errno.ENODEV, -errno.EBADF)
+_INTERRUPTED: Final = -errno.EINTR
+_VIRTIO: Final = virtio_net.HEADER_BYTES
+_CLOSED: Final = -1
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
-_libc.sendmmsg.restype = ctypes.c_int
+_FORWARDED: Final = int(Counter.FORWARDED)
+_TX_BYTES: Final = int(Counter.TX_BYTES)
+_TX_FULL: Final = int(Counter.DROP_TX_FULL)
+_TX_FAILED: Final = int(Counter.DROP_TX_FAILED)
+
+
+class Senders(NamedTuple):
+    """What compiled code needs to send, by interface slot."""
+
+    descriptors: npt.NDArray[np.int64]
+    """(slots,) the sockets' file descriptors; -1: none."""
+    rows: npt.NDArray[np.int64]
+    """(slots,) where each interface's counters begin in the block."""
+    messages: npt.NDArray[np.int64]
+    """(slots,) the address of each slot's messages: BATCH of struct mmsghdr."""
+
+
+SENDERS: Final = record(Senders, "int64[::1]", "int64[::1]", "int64[::1]")
+
+
+@inlined
+def send_queue(queues: Any, senders: Any, counters: Any, slot: Any, counter: Any) -> None:
+    """Send what is queued for a slot, without waiting, and count it as `counter`.
+
+    A frame that the kernel refuses is passed over; a full queue or a lost link ends the batch.
+
+    :param counters: the whole block, flat.
+    """
+    count = queues.queued[slot]
+    queues.queued[slot] = 0
+    row = senders.rows[slot]
+    if senders.descriptors[slot] == _CLOSED:
+        counters[row + _TX_FAILED] += count
+        return
+    done = np.int64(0)
+    octets = np.int64(0)
+    sent = np.int64(0)
+    while done < count:
+        address = senders.messages[slot] + done * _MESSAGE_BYTES
+        result = send_messages(senders.descriptors[slot], address, count - done, _DONT_WAIT)
+        if result > 0:
+            for number in range(done, done + result):
+                octets += queues.vectors[slot, number, 1]
+            sent += result
+            done += result
+        elif result in _QUEUE_FULL:
+            counters[row + _TX_FULL] += count - done
+            break
+        elif result in _LINK_GONE:
+            counters[row + _TX_FAILED] += count - done
+            break
+        elif result != _INTERRUPTED:
+            counters[row + _TX_FAILED] += 1
+            done += 1
+    counters[row + counter] += sent
+    counters[row + _TX_BYTES] += octets - sent * _VIRTIO
+
+
+@kernel("void", QUEUES, SENDERS, "int64[::1]", "int64", "int64")
+def _send_queue(queues: Queues, senders: Senders, counters: npt.NDArray[np.int64], slot: int, counter: int) -> None:
+    send_queue(queues, senders, counters, slot, counter)
 
 
 class Egress:
@@ -41,13 +104,20 @@ class Egress:
         """Prepare the message headers once: each points at its place in the queue's vectors."""
         self._queues = queues
         self._counters = counters
+        self.block = np.frombuffer(counters.values, np.int64)
+        """The counters as compiled code takes them."""
         self._sockets: dict[int, tuple[socket.socket, int]] = {}
-        slots = len(queues.queued)
-        self._messages = np.zeros((slots, BATCH, _MESSAGE_BYTES), np.uint8)
+        self._messages = np.zeros((MAX_INTERFACES, BATCH, _MESSAGE_BYTES), np.uint8)
         fields = self._messages.view(np.int64)
-        places = np.arange(slots * BATCH, dtype=np.int64).reshape(slots, BATCH)
+        places = np.arange(MAX_INTERFACES * BATCH, dtype=np.int64).reshape(MAX_INTERFACES, BATCH)
         fields[:, :, _VECTOR_FIELD // 8] = queues.vectors.ctypes.data + places * _VECTOR_BYTES
         fields[:, :, _VECTOR_COUNT_FIELD // 8] = 1
+        slots = np.arange(MAX_INTERFACES, dtype=np.int64)
+        self.senders = Senders(
+            np.full(MAX_INTERFACES, _CLOSED, np.int64),
+            np.full(MAX_INTERFACES, counter_start(counters, 0), np.int64),
+            self._messages.ctypes.data + slots * BATCH * _MESSAGE_BYTES,
+        )
 
     def open(self, slot: int, interface_index: int, name: str) -> None:
         """Open the socket of an interface slot, in place of an older one.
@@ -73,10 +143,14 @@ class Egress:
             sender.close()
             raise
         self._sockets[slot] = (sender, interface_index)
+        self.senders.rows[slot] = counter_start(self._counters, interface_index)
+        self.senders.descriptors[slot] = sender.fileno()
 
     def close(self, slot: int) -> None:
         """Close the socket of a slot, if there is one."""
         if slot in self._sockets:
+            self.senders.descriptors[slot] = _CLOSED
+            self.senders.rows[slot] = counter_start(self._counters, 0)
             self._sockets.pop(slot)[0].close()
 
     def open_slots(self) -> dict[int, int]:
@@ -84,74 +158,15 @@ class Egress:
         return {slot: index for slot, (_, index) in self._sockets.items()}
 
     def flush(self, slot: int) -> None:
-        """Send what the fast path has queued for a slot, and count it."""
-        count = int(self._queues.queued[slot])
-        self._queues.queued[slot] = 0
-        if slot not in self._sockets:
-            self._counters.add(Counter.DROP_TX_FAILED, count)
-            return
-        sender, index = self._sockets[slot]
-        lengths = self._queues.vectors[slot, :count, 1]
-        sent = _send_all(sender.fileno(), self._messages[slot].ctypes.data, count, lengths)
-        self._count(index, sent, Counter.FORWARDED)
+        """Send what is queued for a slot, and count it."""
+        _send_queue(self._queues, self.senders, self.block, slot, Counter.FORWARDED)
 
     def send(self, slot: int, frame: bytes) -> None:
-        """Send one frame that was generated here, and count it."""
-        if slot not in self._sockets:
-            self._counters.add(Counter.DROP_TX_FAILED)
-            return
-        sender, index = self._sockets[slot]
-        data = ctypes.create_string_buffer(virtio_net.PLAIN + frame, len(virtio_net.PLAIN) + len(frame))
-        vector = np.array([ctypes.addressof(data), len(data)], np.int64)
-        message = np.zeros(_MESSAGE_BYTES // 8, np.int64)
-        message[_VECTOR_FIELD // 8] = vector.ctypes.data
-        message[_VECTOR_COUNT_FIELD // 8] = 1
-        sent = _send_all(sender.fileno(), message.ctypes.data, 1, vector[1:])
-        self._count(index, sent, Counter.GENERATED_SENT)
-
-    def _count(self, index: int, sent: "_Sent", counter: Counter) -> None:
-        self._counters.add(counter, sent.frames, index)
-        self._counters.add(Counter.TX_BYTES, sent.octets, index)
-        if sent.full:
-            self._counters.add(Counter.DROP_TX_FULL, sent.full, index)
-        if sent.failed:
-            self._counters.add(Counter.DROP_TX_FAILED, sent.failed, index)
-
-
-class _Sent:
-    """What became of a queue: frames and bytes sent, frames dropped."""
-
-    __slots__ = ("failed", "frames", "full", "octets")
-
-    def __init__(self) -> None:
-        self.frames = self.octets = self.full = self.failed = 0
-
-
-def _send_all(descriptor: int, messages: int, count: int, lengths: npt.NDArray[np.int64]) -> _Sent:
-    """Send `count` messages from the address `messages` on, without waiting.
-
-    A frame that the kernel refuses is passed over; a full queue or a lost link ends the batch.
-    """
-    result = _Sent()
-    done = 0
-    while done < count:
-        sent = _libc.sendmmsg(descriptor, messages + done * _MESSAGE_BYTES, count - done, socket.MSG_DONTWAIT)
-        if sent > 0:
-            result.frames += sent
-            result.octets += int(lengths[done : done + sent].sum()) - sent * virtio_net.HEADER_BYTES
-            done += sent
-            continue
-        reason = ctypes.get_errno()
-        if reason in _QUEUE_FULL:
-            result.full += count - done
-            break
-        if reason in _LINK_GONE:
-            result.failed += count - done
-            break
-        if reason != errno.EINTR:
-            result.failed += 1
-            done += 1
-    return result
+        """Send one frame that was generated here, and count it. The slot's queue must be empty."""
+        data = np.frombuffer(virtio_net.PLAIN + frame, np.uint8)
+        self._queues.vectors[slot, 0] = (data.ctypes.data, len(data))
+        self._queues.queued[slot] = 1
+        _send_queue(self._queues, self.senders, self.block, slot, Counter.GENERATED_SENT)
 
 
 def error_text(error: OSError) -> str:

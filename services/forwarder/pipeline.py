@@ -309,7 +309,12 @@ def forward_batch(
     return Outcome(slow, touched)
 
 
+def counter_start(block: CounterBlock, interface_index: int) -> int:
+    """Return where an interface's counters begin in a block's values."""
+    return block.row(interface_index) * block.row_values + 1
+
+
 def counter_row(block: CounterBlock, interface_index: int) -> npt.NDArray[np.int64]:
     """Return an interface's counters as an array that kernels write: (COLUMNS,)."""
-    first = block.row(interface_index) * block.row_values + 1
+    first = counter_start(block, interface_index)
     return np.frombuffer(block.values, np.int64)[first : first + COLUMNS]

@@ -1,5 +1,6 @@
 """Where frames come from: one frame ring an interface, and batches inside messages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,12 +24,12 @@ from services.common.messages import (
     DESCRIPTOR_BYTES,
     DESCRIPTOR_DTYPE,
     MAX_FRAME_BYTES,
-    Bell,
     FrameBatch,
     MessageError,
-    encode,
 )
-from services.forwarder.pipeline import BATCH, counter_row
+from services.forwarder.pipeline import BATCH, counter_row, counter_start
+from services.forwarder.rings import RING_COLUMNS, ring_row
+from services.forwarder.tables import NO_SLOT
 
 _INLINE_BYTES: Final = BATCH * (VIRTIO_BYTES + MAX_FRAME_BYTES)
 
@@ -38,8 +39,6 @@ class Port:
     """One interface's ring, and the row its frames are counted in."""
 
     ring: RingConsumer
-    bell: bytes
-    """The message that its ingress wakes the forwarder with."""
     row: npt.NDArray[np.int64]
     area_address: int
 
@@ -58,16 +57,31 @@ class Ports:
         self._counters = counters
         self._log = log
         self._ports: dict[Path, Port] = {}
+        self._changed_ns = 0
+        """When the folder had changed last at the last look."""
         self._refused: dict[Path, int] = {}
         """The inode of a file that is no ring: each is reported once."""
 
     def current(self) -> list[Port]:
-        """Return the ports, in no particular order."""
+        """Return the ports, in the order of the table's rows."""
         return list(self._ports.values())
 
-    def know_bell(self, message: bytes) -> bool:
-        """Tell whether a bell is of a ring that is read already; another one is a new ring's."""
-        return any(port.bell == message for port in self._ports.values())
+    def table(self, slots: Mapping[int, int]) -> npt.NDArray[np.int64]:
+        """Return the rows for `forward_rings`, one a port; `slots` gives each interface's."""
+        table = np.zeros((len(self._ports), RING_COLUMNS), np.int64)
+        for number, port in enumerate(self._ports.values()):
+            counters = counter_start(self._counters, port.interface_index)
+            table[number] = ring_row(port.ring, slots.get(port.interface_index, NO_SLOT), counters)
+        return table
+
+    def has_changed(self) -> bool:
+        """Tell whether a ring has come or gone since the last time."""
+        try:
+            changed_ns = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            changed_ns = 0  # no ingress has run yet
+        before, self._changed_ns = self._changed_ns, changed_ns
+        return changed_ns != before
 
     def refresh(self, now_ns: int) -> list[Port]:
         """Attach to new rings and let go of those whose file is gone or replaced.
@@ -98,8 +112,7 @@ class Ports:
             self._counters.add(Counter.TAKEN, stale, ring.interface_index)
             self._counters.add(Counter.DROP_STALE, stale, ring.interface_index)
         row = counter_row(self._counters, ring.interface_index)
-        bell = encode(Bell(interface=path.stem, epoch=ring.epoch))
-        self._ports[path] = Port(ring, bell, row, ring.area.ctypes.data)
+        self._ports[path] = Port(ring, row, ring.area.ctypes.data)
         self._log.info("attached to ring", path=path.name, interface_index=ring.interface_index, stale=stale)
 
 

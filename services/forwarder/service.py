@@ -10,6 +10,7 @@ import numpy.typing as npt
 import structlog
 import zmq
 
+from services.common.bell import Bell
 from services.common.bus import (
     RpcRefusedError,
     RpcServer,
@@ -21,13 +22,11 @@ from services.common.bus import (
     receive,
     try_send,
 )
-from services.common.coalesce import Coalescer, Wait, wait_briefly
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
 from services.common.messages import (
     MAX_BATCH_FRAMES,
-    Bell,
     Frame,
     FrameBatch,
     MessageError,
@@ -42,10 +41,12 @@ from services.common.messages import (
 )
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.common.system_calls import work_in_batches
 from services.forwarder.egress import Egress, error_text
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
+from services.forwarder.rings import OUT_OF_BOUNDS, QUIET, SLOW_FRAMES, Stretch, forward_rings
 from services.forwarder.slowpath import Actions, SlowFrame, SlowPath
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 
@@ -55,8 +56,10 @@ ARP_BUDGET: Final = 64
 """Frames of a batch that go to arp."""
 UNREACHABLE_BUDGET: Final = 64
 """Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
+STRETCH_NS: Final = 1_000_000
+"""How long the compiled loop goes on before Python looks at its sockets: a look costs as much as a hundred frames."""
 SOCKET_INTERVAL_S: Final = 0.001
-"""Under load, how often the sockets are looked at: a look costs as much as ten frames."""
+"""How often the sockets are looked at where the slow path ends each stretch early."""
 HOUSEKEEPING_S: Final = 0.25
 USED_INTERVAL_S: Final = 1.0
 
@@ -81,8 +84,9 @@ class Forwarder:
         self._parameters = Parameters()
         self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock())
         self._ports = Ports(endpoints, self.counters, log)
+        self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
-        self._bell = bound(context, zmq.PULL, endpoints.forwarder_bell)
+        self._bell = Bell(endpoints.forwarder_bell)
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)
@@ -92,8 +96,8 @@ class Forwarder:
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
-        for socket in (self._bell, self._frames, self._rpc.socket):
-            self._poller.register(socket, zmq.POLLIN)
+        for source in (self._bell.fileno(), self._frames, self._rpc.socket):
+            self._poller.register(source, zmq.POLLIN)
         self._housekeeping_at = 0.0
         self._used_at = 0.0
 
@@ -101,40 +105,60 @@ class Forwarder:
 
     def run(self, stop: StopFlag) -> None:
         """Forward until `stop` is set."""
+        work_in_batches()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
-        coalescer = Coalescer()
+        busy_at_ns = 0
         sockets_at = 0.0
         while not stop.is_set:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
-            most = 0
-            for port in self._ports.current():
-                most = max(most, self._work_off(port, now))
-            if now >= sockets_at:
+            stretch: Stretch = forward_rings(
+                self._rings,
+                self._tables.arrays,
+                self._batch,
+                self._queues,
+                self._egress.senders,
+                self._egress.block,
+                self._bell.fileno(),
+                STRETCH_NS,
+                busy_at_ns,
+            )
+            busy_at_ns = stretch.busy_at_ns
+            if stretch.reason in (SLOW_FRAMES, OUT_OF_BOUNDS):
+                self._finish(self._ports.current()[stretch.ring], stretch, now)
+            if stretch.reason == QUIET:
+                if self._sleep():
+                    self._serve_sockets(clock())
+            elif now >= sockets_at:
                 sockets_at = now + SOCKET_INTERVAL_S
                 if self._poller.poll(0):
                     self._serve_sockets(now)
-            wait = coalescer.after(most, BATCH)
-            if wait is Wait.SLEEP:
-                sockets_at = 0.0
-                self._sleep()
-            else:
-                wait_briefly(wait)
 
-    def _sleep(self) -> None:
-        """Wait for a bell or another message; announced to every ring, so that the next frame rings."""
+    def _finish(self, port: Port, stretch: Stretch, now: float) -> None:
+        """Do what a stretch left to Python."""
+        if stretch.reason == OUT_OF_BOUNDS:
+            self._log.warning("ring out of bounds, started again", interface_index=port.interface_index)
+            port.ring.skip_all()
+            self._count_malformed(1)
+            return
+        self._handle_slow(port.interface_index, port.ring.area, stretch.slow, now)
+        port.ring.give_back(stretch.frames)
+
+    def _sleep(self) -> bool:
+        """Wait for the bell or a message, announced to every ring, so that the next frame rings; true for a message."""
         ports = self._ports.current()
+        ready: list[Any] = []
         if all(port.ring.go_to_sleep() for port in ports):
-            self._poller.poll(POLL_MS)
+            ready = [socket for socket, _ in self._poller.poll(POLL_MS)]
         for port in ports:
             port.ring.wake()
+        if self._bell.drain() and self._ports.has_changed():
+            self._refresh_ports()
+        return any(socket != self._bell.fileno() for socket in ready)
 
     def _serve_sockets(self, now: float) -> None:
-        while (parts := receive(self._bell)) is not None:
-            if not self._ports.know_bell(parts[0]):
-                self._apply(self._on_new_bell, parts)
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._apply(self._on_router_state, state, now)
@@ -162,24 +186,6 @@ class Forwarder:
             self.counters.add(Counter.BAD_MESSAGES, count)
 
     # --- frames ------------------------------------------------------------------------------------------------------
-
-    def _work_off(self, port: Port, now: float) -> int:
-        """Forward one batch of a ring and give its memory back; return the number of frames."""
-        ring = port.ring
-        available = ring.available()
-        if available == 0:
-            return 0
-        if not 0 < available <= len(ring.descriptors):
-            self._log.warning("ring out of bounds, started again", interface_index=port.interface_index)
-            ring.skip_all()
-            self._count_malformed(1)
-            return 0
-        count = min(available, BATCH)
-        self._forward(
-            port.interface_index, ring.area, port.area_address, ring.descriptors, ring.tail, count, port.row, now
-        )
-        ring.give_back(count)
-        return count
 
     def _forward(
         self,
@@ -282,17 +288,30 @@ class Forwarder:
 
     # --- state -------------------------------------------------------------------------------------------------------
 
-    def _on_new_bell(self, parts: list[bytes]) -> None:
-        if not isinstance(decode(parts[0]), Bell):
-            raise MessageError("not a bell")
-        self._refresh_ports()
-
     def _refresh_ports(self) -> None:
         if not self._tables.interfaces:
             return  # frames wait in their rings until it is known where they can go
         for port in self._ports.refresh(time.time_ns()):
-            while self._work_off(port, clock()):
-                pass
+            self._work_off(port)
+        self._rings = self._ports.table(self._tables.slots)
+
+    def _work_off(self, port: Port) -> None:
+        """Forward the last frames of a ring that is let go."""
+        available = port.ring.available()
+        while 0 < available <= len(port.ring.descriptors):
+            count = min(available, BATCH)
+            self._forward(
+                port.interface_index,
+                port.ring.area,
+                port.area_address,
+                port.ring.descriptors,
+                port.ring.tail,
+                count,
+                port.row,
+                clock(),
+            )
+            port.ring.give_back(count)
+            available = port.ring.available()
 
     def _on_router_state(self, state: RouterState, now: float) -> None:
         self._tables.apply_router_state(state)
@@ -301,6 +320,7 @@ class Forwarder:
             self._slow_path.set_parameters(state.parameters.icmp, now)
         if state.interfaces or state.interfaces_gone or state.full:
             self._open_sockets()
+            self._rings = self._ports.table(self._tables.slots)
         if state.full:
             self._refresh_ports()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))

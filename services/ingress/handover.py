@@ -1,21 +1,24 @@
 """How an ingress hands frames to the forwarder: through shared memory, or inside ZeroMQ messages."""
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import zmq
 
+from services.common.bell import Bell
 from services.common.bus import connected, try_send
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
 from services.common.kernels import kernel
 from services.common.memory import copy_bytes
-from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, Bell, FrameBatch, encode
+from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, FrameBatch, encode
+from services.ingress.reception import NO_BELL
 
 INLINE_AREA_BYTES: Final = 2 * 2**20
+STRETCH_NS: Final = 5_000_000
+"""How long the compiled loop goes on before Python looks at its clock."""
 
 
 class Handover(Protocol):
@@ -23,33 +26,30 @@ class Handover(Protocol):
 
     ring: RingProducer | PrivateRing
 
-    def after_walk(self, frames: int, *, must_wake: bool) -> None:
-        """Hand over the frames of a walk, `frames` of them since the last call."""
+    bell: int
+    """The descriptor that wakes the forwarder; NO_BELL where messages carry the frames."""
+    stretch_ns: int
+    """How long the compiled loop may go on before `hand_over` is called."""
+
+    def hand_over(self, frames: int) -> None:
+        """Hand over the frames that came since the last call, where the ring alone does not."""
 
     def close(self) -> None:
         """Let go: the interface is served no more."""
 
 
 class SharedMemoryHandover:
-    """Frames lie in a ring that the forwarder reads; a message is sent only to wake it."""
+    """Frames lie in a ring that the forwarder reads; a bell only wakes it."""
 
-    def __init__(
-        self, context: zmq.Context[Any], endpoints: Endpoints, interface: str, index: int, counters: CounterBlock
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, interface: str, index: int) -> None:
         """Make the ring of this run."""
-        self._bell = connected(context, zmq.PUSH, endpoints.forwarder_bell)
+        self._bell = Bell(endpoints.forwarder_bell)
+        self.bell = self._bell.fileno()
+        self.stretch_ns = STRETCH_NS
         self.ring: RingProducer | PrivateRing = RingProducer(endpoints.ring(interface), index)
-        self._message = encode(Bell(interface=interface, epoch=self.ring.epoch))
-        self._count: Callable[[Counter], None] = lambda counter: counters.add(counter, 1, index)
 
-    def after_walk(self, frames: int, *, must_wake: bool) -> None:
-        """Ring the bell when the forwarder sleeps."""
-        if not must_wake:
-            return
-        if try_send(self._bell, [self._message]):
-            self._count(Counter.BELLS)
-        elif isinstance(self.ring, RingProducer):
-            self.ring.wake_later()
+    def hand_over(self, frames: int) -> None:
+        """Do nothing: the forwarder reads the ring."""
 
     def close(self) -> None:
         """Take the ring away."""
@@ -86,6 +86,8 @@ class InlineHandover:
     def __init__(self, context: zmq.Context[Any], endpoints: Endpoints, index: int, counters: CounterBlock) -> None:
         """Connect to the forwarder."""
         self.ring: RingProducer | PrivateRing = PrivateRing(MAX_BATCH_FRAMES, INLINE_AREA_BYTES)
+        self.bell = NO_BELL
+        self.stretch_ns = 0  # each walk is a message
         self._frames = connected(context, zmq.PUSH, endpoints.forwarder_frames)
         self._index = index
         self._counters = counters
@@ -93,7 +95,7 @@ class InlineHandover:
         self._bytes = np.zeros(INLINE_AREA_BYTES, np.uint8)
         self._fields = np.zeros((MAX_BATCH_FRAMES, 2), np.int64)
 
-    def after_walk(self, frames: int, *, must_wake: bool) -> None:
+    def hand_over(self, frames: int) -> None:
         """Send the frames of the walk as one message; without a place for it they are dropped and counted."""
         if not frames:
             return

@@ -62,6 +62,23 @@ class Geometry(NamedTuple):
     slots: int
 
 
+class Target(NamedTuple):
+    """Where a walk puts what it finds."""
+
+    words: npt.NDArray[np.int64]
+    """With `descriptors` and `area` the frame ring."""
+    descriptors: npt.NDArray[np.int64]
+    area: Bytes
+    ends: npt.NDArray[np.int64]
+    """The producer's two private positions: its head, and the first position behind its last frame."""
+    arp: Bytes
+    """ARP_FRAMES times ARP_STRIDE bytes."""
+    arp_fields: npt.NDArray[np.int64]
+    """(ARP_FRAMES, 2): each ARP frame's length and packet type."""
+    counters: npt.NDArray[np.int64]
+    """The interface's row."""
+
+
 class Walk(NamedTuple):
     """What one walk did."""
 
@@ -77,7 +94,17 @@ class Walk(NamedTuple):
     """The frame ring is full; the rest stays in the receive ring."""
 
 
-_GEOMETRY: Final = record(Geometry, "int64", "int64", "int64", "int64")
+GEOMETRY: Final = record(Geometry, "int64", "int64", "int64", "int64")
+TARGET: Final = record(
+    Target,
+    "int64[::1]",
+    "int64[:, ::1]",
+    "uint8[::1]",
+    "int64[::1]",
+    "uint8[::1]",
+    "int64[:, ::1]",
+    "int64[::1]",
+)
 _WALK: Final = record(Walk, "int64", "int64", "int64", "boolean", "boolean")
 
 
@@ -117,22 +144,7 @@ def _link_drop(memory: Any, start: int, status: int) -> int:
     return -1
 
 
-@kernel(
-    _WALK,
-    "uint8[::1]",
-    "uint32[::1]",
-    _GEOMETRY,
-    "int64",
-    "int64",
-    "int64",
-    "int64[::1]",
-    "int64[:, ::1]",
-    "uint8[::1]",
-    "int64[::1]",
-    "uint8[::1]",
-    "int64[:, ::1]",
-    "int64[::1]",
-)
+@kernel(_WALK, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64", "int64", "int64", TARGET)
 def walk(
     memory: Bytes,
     statuses: npt.NDArray[np.uint32],
@@ -140,24 +152,15 @@ def walk(
     slot: int,
     budget: int,
     now_ns: int,
-    words: npt.NDArray[np.int64],
-    descriptors: npt.NDArray[np.int64],
-    area: Bytes,
-    ends: npt.NDArray[np.int64],
-    arp: Bytes,
-    arp_fields: npt.NDArray[np.int64],
-    counters: npt.NDArray[np.int64],
+    target: Target,
 ) -> Walk:
-    """Move up to `budget` frames from the receive ring to the frame ring, and ARP frames to `arp`.
+    """Move up to `budget` frames from the receive ring to the frame ring, and ARP frames to where they gather.
 
     :param memory: the receive ring; `statuses` is the same memory as 32-bit words.
     :param now_ns: Unix time; a frame that finds the frame ring full is dropped when it is older than 100 ms, and
         waits where it is otherwise, so that a burst is held by both rings.
-    :param words: with `descriptors` and `area` the frame ring, and `ends` the producer's two private positions: its
-        head, and the first position behind its last frame.
-    :param arp: ARP_FRAMES times ARP_STRIDE bytes; `arp_fields` takes each one's length and packet type.
-    :param counters: the interface's row.
     """
+    words, descriptors, area, ends, arp, arp_fields, counters = target
     taken = 0
     arp_count = 0
     blocked = False

@@ -9,20 +9,19 @@ import numpy as np
 import zmq
 
 from services.common.bus import connected, hold_instance, try_send
-from services.common.coalesce import Coalescer, Wait, wait_briefly
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.interfaces import InterfaceInfo
 from services.common.messages import Frame, encode_frames
 from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.common.system_calls import work_in_batches
 from services.common.wire import virtio_net
 from services.ingress.handover import Handover, InlineHandover, SharedMemoryHandover
 from services.ingress.packet_socket import PacketSocket
-from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Walk, walk
+from services.ingress.reception import Stretch, receive
+from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
 
-BUDGET: Final = 256
-"""Frames of one walk."""
 HOUSEKEEPING_S: Final = 0.25
 _VIRTIO: Final = virtio_net.HEADER_BYTES
 
@@ -46,7 +45,7 @@ class Ingress:
         self._interface = interface
         self.counters = CounterBlock(endpoints.counters(instance))
         row = self.counters.row(interface.index) * self.counters.row_values + 1
-        self._row = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
+        counters = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
         self._socket = PacketSocket(interface.index, interface.name, ring_mib)
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
         self._reporter = Reporter(context, endpoints, "ingress", instance, self.counters)
@@ -55,58 +54,61 @@ class Ingress:
         if transport == "inline":
             self._handover = InlineHandover(context, endpoints, interface.index, self.counters)
         else:
-            self._handover = SharedMemoryHandover(context, endpoints, interface.name, interface.index, self.counters)
+            self._handover = SharedMemoryHandover(endpoints, interface.name, interface.index)
         self._slot = 0
-        self._ends = np.zeros(2, np.int64)
-        self._arp_bytes = np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8)
-        self._arp_fields = np.zeros((ARP_FRAMES, 2), np.int64)
+        self._busy_at_ns = 0
+        ring = self._handover.ring
+        self._target = Target(
+            ring.words,
+            ring.descriptors,
+            ring.area,
+            np.zeros(2, np.int64),
+            np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8),
+            np.zeros((ARP_FRAMES, 2), np.int64),
+            counters,
+        )
 
     def run(self, stop: StopFlag) -> None:
         """Receive until `stop` is set.
 
         :raises HopwireError: the interface vanished.
         """
+        work_in_batches()
         poller = select.poll()
         poller.register(self._socket.fileno(), select.POLLIN | select.POLLERR)
-        coalescer = Coalescer()
         next_housekeeping = 0.0
         while not stop.is_set:
             now = clock()
             if now >= next_housekeeping:
                 next_housekeeping = now + HOUSEKEEPING_S
                 self._keep_house(now)
-            done = self._walk()
-            wait = Wait.PAUSE if done.blocked else coalescer.after(done.taken, BUDGET)
-            if wait is not Wait.SLEEP:
-                wait_briefly(wait)
+            if not self._receive():
                 continue
             for _, events in poller.poll(POLL_MS):
                 if events & select.POLLERR:
                     self._on_socket_error()
 
-    def _walk(self) -> Walk:
-        ring = self._handover.ring
-        head = int(self._ends[0])
-        done: Walk = walk(
+    def _receive(self) -> bool:
+        """Receive for a stretch; true when nothing came for a while."""
+        stretch: Stretch = receive(
             self._socket.memory,
             self._socket.statuses,
             self._socket.geometry,
+            self._socket.fileno(),
             self._slot,
-            BUDGET,
-            time.time_ns(),
-            ring.words,
-            ring.descriptors,
-            ring.area,
-            self._ends,
-            self._arp_bytes,
-            self._arp_fields,
-            self._row,
+            self._target,
+            self._handover.bell,
+            self._handover.stretch_ns,
+            self._busy_at_ns,
         )
-        self._slot = done.slot
-        if done.arp:
-            self._send_arp(done.arp)
-        self._handover.after_walk(int(self._ends[0]) - head, must_wake=done.must_wake)
-        return done
+        self._slot = stretch.slot
+        self._busy_at_ns = stretch.busy_at_ns
+        if stretch.bells:
+            self.counters.add(Counter.BELLS, stretch.bells, self._interface.index)
+        if stretch.arp:
+            self._send_arp(stretch.arp)
+        self._handover.hand_over(stretch.handed)
+        return stretch.quiet
 
     def _send_arp(self, count: int) -> None:
         frames = [
@@ -116,9 +118,9 @@ class Ingress:
                 0,
                 int(packet_type),
                 generated=False,
-                data=self._arp_bytes[number * ARP_STRIDE :][: _VIRTIO + length].tobytes(),
+                data=self._target.arp[number * ARP_STRIDE :][: _VIRTIO + length].tobytes(),
             )
-            for number, (length, packet_type) in enumerate(self._arp_fields[:count].tolist())
+            for number, (length, packet_type) in enumerate(self._target.arp_fields[:count].tolist())
         ]
         sent = try_send(self._arp, encode_frames("arp", frames))
         self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, count, self._interface.index)

@@ -17,12 +17,12 @@ import zmq
 from forwarder_links import HOST0, HOST1, LIMIT_S, PLAIN, SILENT, Host, Namespaces, datagram, kernel_interface, numbers
 
 from services.common import netns
+from services.common.bell import Bell
 from services.common.bus import RpcClient, StatePublisher, bound, connected, receive
 from services.common.counters import Counter, CounterBlock, Kind
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import RingProducer
 from services.common.messages import (
-    Bell,
     Frame,
     FrameBatch,
     Neighbour,
@@ -33,7 +33,6 @@ from services.common.messages import (
     RouterState,
     decode,
     decode_frames,
-    encode,
 )
 from services.common.messages import Path as RoutePath
 from services.common.runtime import clock
@@ -49,7 +48,6 @@ class Ring:
     def __init__(self, router: "Router", name: str, interface_index: int) -> None:
         self.path = router.endpoints.ring(name)
         self.producer = RingProducer(self.path, interface_index, slots=256, area_bytes=1 << 20)
-        self._bell = encode(Bell(interface=name, epoch=self.producer.epoch))
         self._router = router
         self.head = 0
 
@@ -72,7 +70,7 @@ class Ring:
         self.ring_bell()
 
     def ring_bell(self) -> None:
-        self._router.bell.send(self._bell)
+        self._router.bell.ring()
 
     def is_worked_off(self) -> bool:
         return int(self.producer.words[2 * HEAD_WORD]) == self.head
@@ -96,7 +94,7 @@ class Router:
         self.reports = bound(self.context, zmq.PULL, endpoints.control_reports)
         self.to_arp = bound(self.context, zmq.PULL, endpoints.arp_frames)
         self.frames = connected(self.context, zmq.PUSH, endpoints.forwarder_frames)
-        self.bell = connected(self.context, zmq.PUSH, endpoints.forwarder_bell, queue_for_absent=True)
+        self.bell = Bell(endpoints.forwarder_bell)
         self.rpc = RpcClient(self.context, endpoints.forwarder_rpc)
         self.unresolved: list[Frame] = []
         self.batches: list[int] = []

@@ -20,6 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2 import netns as pyroute2_netns
 
 from services.common import netns
+from services.common.bell import Bell
 from services.common.bus import bound, receive
 from services.common.counters import CounterBlock
 from services.common.endpoints import prepare_run_dir
@@ -164,7 +165,7 @@ class Router:
         self.context: zmq.Context[Any] = zmq.Context()
         self.reports = bound(self.context, zmq.PULL, self.endpoints.control_reports)
         self.arp = bound(self.context, zmq.PULL, self.endpoints.arp_frames)
-        self.bell = bound(self.context, zmq.PULL, self.endpoints.forwarder_bell)
+        self.bell = Bell(self.endpoints.forwarder_bell)
         self.frames = bound(self.context, zmq.PULL, self.endpoints.forwarder_frames)
         with netns.inside(ROUTER_NS):
             self.index = socket.if_nametoindex("e0")
@@ -218,7 +219,8 @@ class Router:
     def count_from_now(self) -> None:
         """Forget what was counted and received until now."""
         self._before = self.totals()
-        for socket_ in (self.bell, self.arp, self.frames):
+        self.bell.drain()
+        for socket_ in (self.arp, self.frames):
             while receive(socket_) is not None:
                 pass
 
@@ -242,6 +244,7 @@ class Router:
         if self.process is not None:
             self.process.kill()
             self.process.wait(LIMIT_S)
+        self.bell.close()
         self.context.destroy(linger=0)
 
 

@@ -16,7 +16,6 @@ from services.common import netns
 from services.common.bus import connected
 from services.common.counters import Counter
 from services.common.messages import (
-    Bell,
     Frame,
     NeighboursUsed,
     RouterState,
@@ -59,7 +58,6 @@ def test_malformed_messages_are_counted_and_survived(router: Router, ring: Ring)
         encode_frames("unresolved", good),
         [encode(NeighboursUsed(neighbours=[]))],
         [encode(RouterState())],
-        [encode(Bell(interface="r0", epoch=1))],
     ]
     for parts in bad:
         router.hand(parts)
@@ -69,13 +67,11 @@ def test_malformed_messages_are_counted_and_survived(router: Router, ring: Ring)
     assert router.count(Counter.BAD_MESSAGES) == len(bad)
 
 
-def test_bells_that_are_none_are_counted(router: Router, ring: Ring) -> None:
-    for message in (b"", b"ding", b"\x01\x80", encode(NeighboursUsed(neighbours=[]))):
-        router.bell.send(message)
-    router.wait(lambda: router.count(Counter.BAD_MESSAGES) == 4)
-    router.bell.send(encode(Bell(interface="nowhere", epoch=7)))  # a ring that is gone by now: nothing wrong with it
+def test_a_bell_for_nothing_changes_nothing(router: Router, ring: Ring) -> None:
+    for _ in range(1000):
+        router.bell.ring()
     works(router, ring)
-    assert router.count(Counter.BAD_MESSAGES) == 4
+    assert set(router.counted()) <= {"FORWARDED", "TX_BYTES", "TAKEN", "BATCHES"}
 
 
 def test_garbage_from_control_arp_and_askers_is_counted(router: Router, ring: Ring) -> None:

@@ -23,7 +23,7 @@ def test_it_is_made_for_the_owner_and_the_group_alone(tmp_path: Path) -> None:
 
 def test_each_endpoint_has_a_name_of_its_own_in_the_run_directory(tmp_path: Path) -> None:
     names = socket_names(Endpoints(tmp_path))
-    assert len(names) == 11
+    assert len(names) == 10
     assert len(set(names)) == len(names)
     assert all(name.startswith(f"ipc://{tmp_path}/") for name in names)
 

@@ -18,7 +18,6 @@ from services.common.messages import (
     MAX_FRAME_BYTES,
     MAX_MESSAGE_BYTES,
     ROUTE_BYTES,
-    Bell,
     Frame,
     FrameBatch,
     Interface,
@@ -46,10 +45,14 @@ from services.common.messages import (
 )
 from services.common.parameters import ArpParameters, Parameters
 
-BELL = (
-    bytes.fromhex("01 83 a4") + b"kind" + b"\xa4bell" + b"\xa9interface" + b"\xa4eth0" + b"\xa5epoch" + b"\xcd\x01\x02"
+QUESTION = (
+    bytes.fromhex("01 84 a4")
+    + b"kind\xabrpc-request"
+    + b"\xa2id\xcd\x01\x02"
+    + b"\xa6method\xa4show"
+    + b"\xa6params\x80"
 )
-"""msgpack: a map of three; strings of up to 31 bytes are 0xa0 | length; 0xcd is a 16-bit number."""
+"""msgpack: a map of four; strings of up to 31 bytes are 0xa0 | length; 0xcd is a 16-bit number."""
 
 MAC = bytes.fromhex("02000000000a")
 ROUTER_STATE = RouterState(
@@ -72,7 +75,7 @@ ROUTER_STATE = RouterState(
 )
 NEIGHBOUR_STATE = NeighbourState(neighbours=[Neighbour(interface=2, address=0xC0A80102, mac=MAC)], gone=[(3, 1)])
 MESSAGES: list[BaseModel] = [
-    Bell(interface="eth0", epoch=0x0102),
+    RpcRequest(id=0x0102, method="show"),
     FrameBatch(purpose="arp", count=3),
     NeighboursUsed(neighbours=[(2, 0xC0A80102), (0x7FFF_FFFF, 0xFFFF_FFFF)]),
     StateEnvelope(epoch=1_700_000_000_000_000_000, sequence=12, body=ROUTER_STATE),
@@ -98,8 +101,8 @@ MESSAGES: list[BaseModel] = [
 
 
 def test_bytes_typed_by_hand() -> None:
-    assert decode(BELL) == Bell(interface="eth0", epoch=0x0102)
-    assert encode(Bell(interface="eth0", epoch=0x0102)) == BELL
+    assert decode(QUESTION) == RpcRequest(id=0x0102, method="show")
+    assert encode(RpcRequest(id=0x0102, method="show")) == QUESTION
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: str(message.kind))
@@ -112,21 +115,21 @@ def test_round_trip(message: BaseModel) -> None:
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"\x01", id="no map"),
-        pytest.param(b"\x02" + BELL[1:], id="another version"),
-        pytest.param(BELL + b"\x00", id="bytes behind it"),
-        pytest.param(BELL[:-1], id="cut"),
-        pytest.param(BELL.replace(b"\xa4bell", b"\xa4ball"), id="unknown kind"),
-        pytest.param(BELL.replace(b"\xa9interface", b"\xa9intErface"), id="unknown and missing key"),
-        pytest.param(BELL.replace(b"\x83\xa4kind\xa4bell", b"\x82"), id="no kind"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xff"), id="negative epoch"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xcf" + b"\xff" * 8), id="epoch over 63 bits"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xa1" + b"9"), id="epoch as text"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xbe" + b"9" * 30), id="epoch as a long text"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xc3"), id="epoch as a truth value"),
-        pytest.param(BELL.replace(b"\xcd\x01\x02", b"\xcb\x3f\xf0" + bytes(6)), id="epoch as 1.0"),
-        pytest.param(BELL.replace(b"\xa4eth0", b"\xc4\x04eth0"), id="bytes for a text"),
-        pytest.param(BELL.replace(b"\xa4eth0", b"\xa4\xff\xfe\xfd\xfc"), id="text that is not UTF-8"),
-        pytest.param(BELL.replace(b"\xa4eth0", b"\xd9\x41" + b"x" * 65), id="name too long"),
+        pytest.param(b"\x02" + QUESTION[1:], id="another version"),
+        pytest.param(QUESTION + b"\x00", id="bytes behind it"),
+        pytest.param(QUESTION[:-1], id="cut"),
+        pytest.param(QUESTION.replace(b"rpc-request", b"rpc-rEquest"), id="unknown kind"),
+        pytest.param(QUESTION.replace(b"\xa6method", b"\xa6mEthod"), id="unknown and missing key"),
+        pytest.param(QUESTION.replace(b"\x84\xa4kind\xabrpc-request", b"\x83"), id="no kind"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xff"), id="negative id"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xcf" + b"\xff" * 8), id="id over 63 bits"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xa1" + b"9"), id="id as text"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xbe" + b"9" * 30), id="id as a long text"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xc3"), id="id as a truth value"),
+        pytest.param(QUESTION.replace(b"\xcd\x01\x02", b"\xcb\x3f\xf0" + bytes(6)), id="id as 1.0"),
+        pytest.param(QUESTION.replace(b"\xa4show", b"\xc4\x04show"), id="bytes for a text"),
+        pytest.param(QUESTION.replace(b"\xa4show", b"\xa4\xff\xfe\xfd\xfc"), id="text that is not UTF-8"),
+        pytest.param(QUESTION.replace(b"\xa4show", b"\xd9\x41" + b"x" * 65), id="name too long"),
         pytest.param(b"\x01\x81\x90\x01", id="a list as a key"),
         pytest.param(b"\x01\x81\x80\x01", id="a map as a key"),
         pytest.param(b"\x01" + b"\x91" * 3000 + b"\x01", id="too deep"),

@@ -17,7 +17,7 @@ from services.common.endpoints import Endpoints
 from services.common.frame_ring import RingConsumer
 from services.common.messages import FrameBatch, decode
 from services.ingress.handover import INLINE_AREA_BYTES, Handover, InlineHandover, SharedMemoryHandover
-from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Walk, walk
+from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target, Walk, walk
 
 INDEX: Final = 7
 LIMIT_S: Final = 30.0
@@ -80,65 +80,35 @@ class Wire:
             self._slot,
             256,
             NOW_NS,
-            ring.words,
-            ring.descriptors,
-            ring.area,
-            self._ends,
-            *self._arp,
-            self._row,
+            Target(ring.words, ring.descriptors, ring.area, self._ends, *self._arp, self._row),
         )
         self._slot = done.slot
-        self.handover.after_walk(int(self._ends[0]) - head, must_wake=done.must_wake)
+        self.handover.hand_over(int(self._ends[0]) - head)
         return done
 
 
 # --- shared memory ----------------------------------------------------------------------------------------------------
 
 
-def test_the_bell_rings_once_for_a_sleeping_forwarder(
-    context: zmq.Context[Any], endpoints: Endpoints, counters: CounterBlock
-) -> None:
-    handover = SharedMemoryHandover(context, endpoints, "eth0", INDEX, counters)
+def test_frames_lie_in_the_ring_and_the_walk_says_whether_to_ring(endpoints: Endpoints, counters: CounterBlock) -> None:
+    handover = SharedMemoryHandover(endpoints, "eth0", INDEX)
     wire = Wire(handover, counters)
-    bell = bound(context, zmq.PULL, endpoints.forwarder_bell)
     consumer = RingConsumer(endpoints.ring("eth0"))
-
-    def rings() -> bool:
-        consumer.give_back(consumer.available())
-        assert consumer.go_to_sleep()
-        wire.put(Received(frame(b"1")))
-        wire.walk()
-        return bool(bell.poll(5))
-
-    wait_for(rings)
-    assert bell.recv_multipart()[0] == bytes((1,)) + b"\x83\xa4kind\xa4bell\xa9interface\xa4eth0\xa5epoch\xcf" + (
-        consumer.epoch.to_bytes(8, "big")
-    )
-    rung = counters.get(Counter.BELLS, INDEX)
-    for _ in range(5):
-        wire.put(Received(frame(b"2")))
-        wire.walk()
-    assert counters.get(Counter.BELLS, INDEX) == rung
-    assert consumer.available() == 6
-
-
-def test_without_a_forwarder_the_next_frame_rings_again(
-    context: zmq.Context[Any], endpoints: Endpoints, counters: CounterBlock
-) -> None:
-    handover = SharedMemoryHandover(context, endpoints, "eth0", INDEX, counters)
-    wire = Wire(handover, counters)
-    for _ in range(3):
-        wire.put(Received(frame()))
-        assert wire.walk().must_wake
-        assert handover.ring.words[SLEEPS] == 1
-    assert counters.get(Counter.BELLS, INDEX) == 0
+    wire.put(Received(frame(b"1")))
+    assert wire.walk().must_wake, "nobody has looked into a new ring yet"
+    wire.put(Received(frame(b"2")))
+    assert not wire.walk().must_wake
+    consumer.give_back(consumer.available())
+    assert consumer.go_to_sleep()
+    wire.put(Received(frame(b"3")))
+    assert wire.walk().must_wake
+    assert consumer.available() == 1
     assert counters.get(Counter.HANDED, INDEX) == 3
+    handover.close()
 
 
-def test_the_ring_goes_with_its_interface(
-    context: zmq.Context[Any], endpoints: Endpoints, counters: CounterBlock
-) -> None:
-    handover = SharedMemoryHandover(context, endpoints, "eth0", INDEX, counters)
+def test_the_ring_goes_with_its_interface(endpoints: Endpoints) -> None:
+    handover = SharedMemoryHandover(endpoints, "eth0", INDEX)
     assert RingConsumer(endpoints.ring("eth0")).interface_index == INDEX
     handover.close()
     assert list(endpoints.rings.iterdir()) == []

@@ -22,7 +22,7 @@ from receive_ring import (
 
 from services.common.counters import BY_COLUMN, COLUMNS
 from services.common.frame_ring import STALE_NS, PrivateRing
-from services.ingress.ring import ARP_BYTES, ARP_FRAMES, ARP_STRIDE, Walk, walk
+from services.ingress.ring import ARP_BYTES, ARP_FRAMES, ARP_STRIDE, Target, Walk, walk
 
 SLEEPS: Final = 48
 TAIL: Final = 32
@@ -59,13 +59,15 @@ class Ingress:
             self.slot,
             budget,
             now_ns,
-            self.ring.words,
-            self.ring.descriptors,
-            self.ring.area,
-            self.ends,
-            self.arp_bytes,
-            self.arp_fields,
-            self.counters,
+            Target(
+                self.ring.words,
+                self.ring.descriptors,
+                self.ring.area,
+                self.ends,
+                self.arp_bytes,
+                self.arp_fields,
+                self.counters,
+            ),
         )
         self.slot = done.slot
         return done

@@ -1,0 +1,176 @@
+"""The loop over all frame rings: compiled, so that Python is asked only for what it has to decide.
+
+A stretch of the loop looks at each ring, forwards a batch, sends it, gives its memory back, and waits for more as
+`coalesce` says. It ends when frames are left for the slow path, when its time is over, or when traffic has paused.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.coalesce import QUIET_MS, QUIET_NS
+from services.common.counters import COLUMNS, Counter
+from services.common.frame_ring import DESCRIPTOR_WORDS, HEAD, HEADER_WORDS, TAIL, RingConsumer, go_to_sleep, wake
+from services.common.kernels import inlined, kernel, record
+from services.common.memory import bytes_at, load_acquire, store_release, words_at
+from services.common.system_calls import MONOTONIC, clock_ns, drain, wait_readable
+from services.forwarder.egress import SENDERS, Senders, send_queue
+from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, Batch, Queues, forward_batch
+from services.forwarder.tables import TABLES, TableArrays
+
+# Columns of the table of rings: addresses in this process, and what belongs to the interface
+WORDS: Final = 0
+DESCRIPTORS: Final = 1
+SLOTS: Final = 2
+AREA: Final = 3
+AREA_BYTES: Final = 4
+POSITION: Final = 5
+"""Of the consumer's own position: the one in shared memory is only for the producer to read."""
+IN_SLOT: Final = 6
+COUNTERS: Final = 7
+"""Where the interface's counters begin in the block."""
+RING_COLUMNS: Final = 8
+
+_FORWARDED: Final = int(Counter.FORWARDED)
+_BATCHES: Final = int(Counter.BATCHES)
+
+# Why a stretch ended
+TIME_IS_UP: Final = 0
+QUIET: Final = 1
+"""Nothing came for a while: sleep until somebody rings."""
+SLOW_FRAMES: Final = 2
+"""A batch was forwarded but for some frames; its memory is not given back yet."""
+OUT_OF_BOUNDS: Final = 3
+"""A ring's position makes no sense."""
+
+
+class Stretch(NamedTuple):
+    """How a stretch ended, and the batch that it left to Python."""
+
+    reason: int
+    ring: int
+    """The row of the ring."""
+    frames: int
+    """Of the batch."""
+    slow: int
+    """Those of them for the slow path: `Batch.slow`."""
+    busy_at_ns: int
+    """When a look found frames for the last time: monotonic, for the next stretch."""
+
+
+STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "int64")
+
+
+def ring_row(ring: RingConsumer, in_slot: int, counters: int) -> list[int]:
+    """Return a ring's row in the table. The ring must live as long as the row is used."""
+    row = [0] * RING_COLUMNS
+    row[WORDS] = ring.words.ctypes.data
+    row[DESCRIPTORS] = ring.descriptors.ctypes.data
+    row[SLOTS] = len(ring.descriptors)
+    row[AREA] = ring.area.ctypes.data
+    row[AREA_BYTES] = len(ring.area)
+    row[POSITION] = ring.position.ctypes.data
+    row[IN_SLOT] = in_slot
+    row[COUNTERS] = counters
+    return row
+
+
+@inlined
+def _position(ring: Any) -> Any:
+    return words_at(ring[POSITION], 1)[0]
+
+
+@inlined
+def _available(ring: Any) -> Any:
+    return load_acquire(words_at(ring[WORDS], HEADER_WORDS), HEAD) - _position(ring)
+
+
+@inlined
+def _give_back(ring: Any, count: Any) -> None:
+    position = words_at(ring[POSITION], 1)
+    position[0] += count
+    store_release(words_at(ring[WORDS], HEADER_WORDS), TAIL, position[0])
+
+
+@inlined
+def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, senders: Any, counters: Any) -> Any:
+    """Forward a ring's next frames; return how many are for the slow path."""
+    slots = ring[SLOTS]
+    descriptors = words_at(ring[DESCRIPTORS], slots * DESCRIPTOR_WORDS).reshape((slots, DESCRIPTOR_WORDS))
+    row = counters[ring[COUNTERS] : ring[COUNTERS] + COLUMNS]
+    outcome = forward_batch(
+        bytes_at(ring[AREA], ring[AREA_BYTES]),
+        ring[AREA],
+        descriptors,
+        _position(ring),
+        count,
+        ring[IN_SLOT],
+        tables,
+        batch,
+        queues,
+        row,
+    )
+    for number in range(outcome.touched):
+        send_queue(queues, senders, counters, queues.touched[number], _FORWARDED)
+    row[_BATCHES] += 1
+    return outcome.slow
+
+
+@inlined
+def _wait(rings: Any, bell: Any) -> None:
+    """Sleep until an ingress rings, announced to all of them."""
+    nothing = True
+    for number in range(rings.shape[0]):
+        ring = rings[number]
+        nothing = nothing and go_to_sleep(words_at(ring[WORDS], HEADER_WORDS), _position(ring))
+    if nothing:
+        wait_readable(bell, QUIET_MS)
+        drain(bell)
+    for number in range(rings.shape[0]):
+        wake(words_at(rings[number, WORDS], HEADER_WORDS))
+
+
+@kernel(STRETCH, "int64[:, ::1]", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64", "int64", "int64")
+def forward_rings(
+    rings: npt.NDArray[np.int64],
+    tables: TableArrays,
+    batch: Batch,
+    queues: Queues,
+    senders: Senders,
+    counters: npt.NDArray[np.int64],
+    bell: int,
+    stretch_ns: int,
+    busy_at_ns: int,
+) -> Stretch:
+    """Forward what the rings hold, for `stretch_ns` at most; see `Stretch` for what is left to do.
+
+    :param rings: (rings, RING_COLUMNS)
+    :param counters: the whole block, flat.
+    :param busy_at_ns: what the last stretch returned.
+    """
+    until = clock_ns(MONOTONIC) + stretch_ns
+    while True:
+        most = np.int64(0)
+        for number in range(rings.shape[0]):
+            ring = rings[number]
+            count = _available(ring)
+            if count == 0:
+                continue
+            if not 0 < count <= ring[SLOTS]:
+                return Stretch(OUT_OF_BOUNDS, number, 0, 0, busy_at_ns)
+            count = min(count, BATCH)
+            slow = _forward(ring, count, tables, batch, queues, senders, counters)
+            if slow:
+                return Stretch(SLOW_FRAMES, number, count, slow, busy_at_ns)
+            _give_back(ring, count)
+            most = max(most, count)
+        now = clock_ns(MONOTONIC)
+        if most:
+            busy_at_ns = now
+        if now - busy_at_ns >= QUIET_NS:
+            return Stretch(QUIET, 0, 0, 0, busy_at_ns)
+        if now >= until:
+            return Stretch(TIME_IS_UP, 0, 0, 0, busy_at_ns)
+        if not most:
+            _wait(rings, bell)

@@ -1,0 +1,77 @@
+"""The loop of ingress: walk after walk over the receive ring, compiled, so that Python is seldom asked."""
+
+import select
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.coalesce import FULL_NS, QUIET_MS, QUIET_NS
+from services.common.kernels import kernel, record
+from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, sleep_ns, wait_readable, write_byte
+from services.ingress.ring import GEOMETRY, TARGET, Bytes, Geometry, Target, walk
+
+BUDGET: Final = 256
+"""Frames of one walk."""
+NO_BELL: Final = -1
+_POLLERR: Final = int(select.POLLERR)
+
+
+class Stretch(NamedTuple):
+    """How a stretch of the loop ended."""
+
+    slot: int
+    """The slot to go on with."""
+    arp: int
+    """ARP frames sorted out, to be sent on."""
+    handed: int
+    """Frames put into the frame ring."""
+    bells: int
+    """How often the forwarder was woken."""
+    quiet: bool
+    """Nothing came for a while: sleep until the kernel says that there is something."""
+    busy_at_ns: int
+    """When a walk found frames for the last time: monotonic, for the next stretch."""
+
+
+_STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "boolean", "int64")
+
+
+@kernel(_STRETCH, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64", "int64", TARGET, "int64", "int64", "int64")
+def receive(
+    memory: Bytes,
+    statuses: npt.NDArray[np.uint32],
+    geometry: Geometry,
+    descriptor: int,
+    slot: int,
+    target: Target,
+    bell: int,
+    stretch_ns: int,
+    busy_at_ns: int,
+) -> Any:
+    """Move frames from the receive ring to `target` for `stretch_ns` at most, and at least once.
+
+    :param memory: with `statuses` and `geometry` the receive ring; `slot` is where to go on.
+    :param bell: the descriptor that wakes the forwarder, or NO_BELL.
+    :param busy_at_ns: what the last stretch returned.
+    """
+    until = clock_ns(MONOTONIC) + stretch_ns
+    handed = bells = 0
+    while True:
+        head = target.ends[0]
+        done = walk(memory, statuses, geometry, slot, BUDGET, clock_ns(REALTIME), target)
+        slot = done.slot
+        handed += target.ends[0] - head
+        if done.must_wake and bell != NO_BELL:
+            write_byte(bell)  # a full pipe rings already
+            bells += 1
+        now = clock_ns(MONOTONIC)
+        if done.taken or done.blocked:
+            busy_at_ns = now
+        quiet_ns = now - busy_at_ns
+        if done.arp or now >= until or quiet_ns >= QUIET_NS:
+            return Stretch(slot, done.arp, handed, bells, quiet_ns >= QUIET_NS, busy_at_ns)
+        if done.blocked:
+            sleep_ns(FULL_NS)
+        elif not done.taken and wait_readable(descriptor, QUIET_MS) & _POLLERR:
+            return Stretch(slot, 0, handed, bells, True, busy_at_ns)
