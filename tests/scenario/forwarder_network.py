@@ -126,9 +126,12 @@ class Network:
 
     def __init__(self, directory: Path, icmp: IcmpParameters | None = None) -> None:
         self.now = 1000.0
+        self.unix_time = 0.0
         self.counters = CounterBlock(directory / "forwarder.bin")
         self.tables = ForwardingTables()
-        self.slow_path = SlowPath(self.tables, self.counters, icmp or IcmpParameters(), self.now)
+        self.slow_path = SlowPath(
+            self.tables, self.counters, icmp or IcmpParameters(), self.now, lambda: self.unix_time
+        )
         self.sent: list[Sent] = []
         self.handed: list[Frame] = []
         self._batch = make_batch()
