@@ -258,9 +258,9 @@ class Network:
         }
 
     def check_balance(self) -> None:
-        """Whatever was taken or made is sent, delivered, consumed, dropped or handed on."""
+        """Whatever was taken or made is sent, delivered, consumed, dropped, held or handed on."""
         total = self.counters.total
-        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED}
+        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED, Kind.WAITING}
         left = sum(total(each) for each in Counter if each.kind in fates)
         assert total(Counter.TAKEN) + total(Counter.GENERATED) == left + total(Counter.HANDED)
         assert total(Counter.HANDED) == len(self.handed)

@@ -219,7 +219,6 @@ OPTIONS = {
     "record route behind no operations": ("0101010101070300", "OPTIONS_FILLED"),
     "record route behind the end": ("0007030400000000", "FORWARDED"),
     "no operation and end": ("01010100", "FORWARDED"),
-    "router alert": ("94040000", "FORWARDED"),
     "no length": ("010101d9", "OPTIONS_FILLED"),  # the slow path tells the sender what is wrong
     "length 1": ("d9010000", "OPTIONS_FILLED"),
     "length beyond the header": ("d9050000", "OPTIONS_FILLED"),
