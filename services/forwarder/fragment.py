@@ -37,5 +37,6 @@ def fragment(datagram: bytes, mtu: int) -> list[bytes]:
         head[ipv4.FLAGS_FRAGMENT : ipv4.FLAGS_FRAGMENT + 2] = (flags | offset).to_bytes(2, "big")
         fragments.append(ipv4.with_checksum(bytes(head)) + part)
         start += len(part)
-        options = copied_options(options)
+        if options:
+            options = copied_options(options)
     return fragments
