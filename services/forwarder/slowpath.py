@@ -20,11 +20,11 @@ from services.forwarder.reassembly import Count, Reassembly
 from services.forwarder.segment import SuperFrameError, segment_count, segments
 from services.forwarder.tables import FORWARD, LOCAL, ForwardingTables, Resolution
 
-SLOW_BUDGET_US: Final = 2000
+SLOW_BUDGET_US: Final = 1280
 """For about how long the slow path may hold the next batch up: it takes frames while their costs are below."""
 DECISION_US: Final = 30
 """About what a decision about a frame costs."""
-PART_US: Final = 10
+PART_US: Final = 8
 """About what each datagram costs that is made, and each fragment that is held or joined."""
 MAX_SEGMENTS: Final = 256
 """Of one super-frame: 64 KiB in twice as many as the default segments of RFC 9293 section 3.7.1, 536 bytes, give."""

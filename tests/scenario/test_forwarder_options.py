@@ -39,8 +39,8 @@ def test_record_route_byte_for_byte(network: Network) -> None:
     network.receive(datagram(payload=bytes.fromhex("0102 0304"), options=EMPTY_ROUTE), padding=14)
     (sent,) = network.sent
     assert (sent.interface, sent.data[:14]) == (ETH1, HOST2_MAC + MAC1 + b"\x08\x00")
-    # 4700 + 0020 + 1234 + 3f11 + c0a8 + 0102 + c0a8 + 0002 + 0707 + 08c0 + a800 + 0100 = 2d180 -> d182, inverted 2e7d
-    head = bytes.fromhex("4700 0020 1234 0000 3f11 2e7d c0a80102 c0a80002")
+    # 4700 + 0020 + 1234 + 3f11 + c0a8 + 0102 + c0a8 + 0002 + 0707 + 08c0 + a800 + 0100 = 2d380 -> d382, inverted 2c7d
+    head = bytes.fromhex("4700 0020 1234 0000 3f11 2c7d c0a80102 c0a80002")
     assert sent.datagram == head + bytes.fromhex("07 07 08 c0a80001 00 0102 0304")
     assert network.counted() == {"OPTIONS_FILLED": 1, "GENERATED": 1, "GENERATED_SENT": 1}
 
