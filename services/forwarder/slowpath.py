@@ -100,13 +100,12 @@ class SlowPath:
         """Carry out and count the verdict on one frame; of one that is FORWARDED already, only what follows from it."""
         self._count(Counter.SLOW_PATH, frame.in_interface)
         actions.cost_us += _COSTS_US.get(frame.verdict, DECISION_US)
-        if frame.verdict in _IN_TRANSIT:
-            self._redirect(frame, now, actions)
         match frame.verdict:
             case Counter.FORWARDED:
-                pass
+                self._redirect(frame, now, actions)
             case Counter.HANDED:
                 self._resolve(frame, actions)
+                self._redirect(frame, now, actions)
             case Counter.FRAGMENTED | Counter.OPTIONS_FILLED:
                 self._replace(frame, now, actions)
             case Counter.ECHO_ANSWERED:
@@ -154,10 +153,12 @@ class SlowPath:
             return
         if frame.verdict is Counter.OPTIONS_FILLED:
             datagrams = self._fill_options(frame, datagrams, now, actions)
-        if datagrams:
-            self._count(frame.verdict, frame.in_interface)
+        if not datagrams:
+            return
+        self._count(frame.verdict, frame.in_interface)
         for datagram in datagrams:
             self._emit(datagram, frame.slot, frame.next_hop, frame.mtu, actions)
+        self._redirect(frame, now, actions)
 
     def _fill_options(self, frame: SlowFrame, datagrams: list[bytes], now: float, actions: Actions) -> list[bytes]:
         """Return a frame's datagrams with this router in their options, and aged; none where it is dropped.
@@ -311,7 +312,6 @@ class SlowPath:
             self._counters.add(count.counter, count.amount, count.interface)
 
 
-_IN_TRANSIT: Final = frozenset({Counter.FORWARDED, Counter.HANDED, Counter.FRAGMENTED, Counter.OPTIONS_FILLED})
 _COSTS_US: Final = {Counter.HANDED: 0, Counter.FORWARDED: PART_US, Counter.WAITING: PART_US}
 
 

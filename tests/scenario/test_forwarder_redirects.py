@@ -71,6 +71,12 @@ def test_with_record_route_and_when_fragmented(network: Network) -> None:
     assert network.counted()["GENERATED"] == 2 + 1 + 2
 
 
+def test_no_redirect_about_a_datagram_that_is_dropped(network: Network) -> None:
+    network.receive(datagram(HOST1, BEHIND, options=bytes.fromhex("07070300 00000000")))
+    network.receive(datagram(HOST1, BEHIND, ttl=1))
+    assert [each.icmp_type for each in network.take_icmp()] == [12, 11]
+
+
 NONE = {
     "another network's sender": datagram("172.16.0.1", BEHIND),
     "the next hop's own": datagram(STATION, BEHIND),
