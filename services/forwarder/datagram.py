@@ -29,10 +29,8 @@ _TOTAL_LENGTH: Final = int(Counter.DROP_IP_TOTAL_LENGTH)
 _TRUNCATED: Final = int(Counter.DROP_IP_TRUNCATED)
 _MARTIAN_SOURCE: Final = int(Counter.DROP_MARTIAN_SOURCE)
 _MARTIAN_DESTINATION: Final = int(Counter.DROP_MARTIAN_DESTINATION)
-_OPTION_END: Final = 0  # IANA, ip-parameters: IPv4 option types
-_OPTION_NOP: Final = 1
-_OPTION_LSRR: Final = 131
-_OPTION_SSRR: Final = 137
+_OPTIONS: Final = int(Counter.OPTIONS_FILLED)
+_SOURCE_ROUTED: Final = int(Counter.DROP_SOURCE_ROUTED)
 _GSO_TCPV4: Final = virtio_net.GSO_TCPV4
 _GSO_UDP_L4: Final = virtio_net.GSO_UDP_L4
 _GSO_ECN: Final = virtio_net.GSO_ECN
@@ -115,20 +113,37 @@ def is_echo_request(area: Any, ip: Any, packet_type: Any) -> Any:
 
 
 @inlined
-def has_source_route(area: Any, ip: Any) -> Any:
-    """Tell whether the options hold a source route (RFC 791 section 3.1); a malformed option ends the search."""
+def is_icmp_fragment(area: Any, ip: Any, packet_type: Any) -> Any:
+    """Tell whether a datagram to the router may be part of an echo request, sent to it alone."""
+    return (
+        packet_type == _HOST
+        and area[ip + ipv4.PROTOCOL] == ipv4.PROTOCOL_ICMP
+        and read16(area, ip + ipv4.FLAGS_FRAGMENT) & (ipv4.FLAG_MF | ipv4.OFFSET_MASK) != 0
+    )
+
+
+@inlined
+def judge_options(area: Any, ip: Any) -> Any:
+    """Return a drop's reason, or that there is something to fill in, or UNDECIDED: RFC 791 section 3.1.
+
+    A malformed option ends the search; it is the slow path's, which names the byte that is wrong.
+    """
+    verdict = UNDECIDED
     place = ip + ipv4.HEADER_BYTES
     end = ip + np.int64(area[ip] & 0xF) * 4
-    while place < end and area[place] != _OPTION_END:
-        if area[place] in (_OPTION_LSRR, _OPTION_SSRR):
-            return True
-        if area[place] == _OPTION_NOP:
+    while place < end and area[place] != ipv4.OPTION_END:
+        if area[place] in (ipv4.OPTION_LSRR, ipv4.OPTION_SSRR):
+            return _SOURCE_ROUTED
+        if area[place] == ipv4.OPTION_NOP:
             place += 1
-        elif place + 1 < end and area[place + 1] >= 2:
-            place += np.int64(area[place + 1])
-        else:
-            break
-    return False
+            continue
+        if area[place] in (ipv4.OPTION_RECORD_ROUTE, ipv4.OPTION_TIMESTAMP):
+            verdict = _OPTIONS
+        length = np.int64(area[place + 1]) if place + 1 < end else 0
+        if length < 2 or place + length > end:
+            return _OPTIONS
+        place += length
+    return verdict
 
 
 @inlined

@@ -1,13 +1,7 @@
 """Fragmentation: RFC 791 section 3.2, pure."""
 
-from typing import Final
-
 from services.common.wire import ipv4
-from services.common.wire.checksum import internet_checksum
-
-_OPTION_END: Final = 0
-_OPTION_NOP: Final = 1
-_COPIED: Final = 0x80  # RFC 791 section 3.1: the option goes into every fragment
+from services.forwarder import options as ip_options
 
 
 def copied_options(options: bytes) -> bytes:
@@ -15,19 +9,9 @@ def copied_options(options: bytes) -> bytes:
 
     A malformed option ends the list.
     """
-    kept = bytearray()
-    place = 0
-    while place < len(options) and options[place] != _OPTION_END:
-        if options[place] == _OPTION_NOP:
-            place += 1
-            continue
-        length = options[place + 1] if place + 1 < len(options) else 0
-        if length < 2 or place + length > len(options):
-            break
-        if options[place] & _COPIED:
-            kept += options[place : place + length]
-        place += length
-    return bytes(kept) + bytes(-len(kept) % 4)
+    found, _ = ip_options.parse(options)
+    kept = b"".join(option.data for option in found if option.data[0] & ipv4.OPTION_COPIED)
+    return kept + bytes(-len(kept) % 4)
 
 
 def fragment(datagram: bytes, mtu: int) -> list[bytes]:
@@ -51,9 +35,8 @@ def fragment(datagram: bytes, mtu: int) -> list[bytes]:
         head[ipv4.TOTAL_LENGTH : ipv4.TOTAL_LENGTH + 2] = (len(head) + len(part)).to_bytes(2, "big")
         offset = header.fragment_offset + start // 8
         head[ipv4.FLAGS_FRAGMENT : ipv4.FLAGS_FRAGMENT + 2] = (flags | offset).to_bytes(2, "big")
-        head[ipv4.CHECKSUM : ipv4.CHECKSUM + 2] = bytes(2)
-        head[ipv4.CHECKSUM : ipv4.CHECKSUM + 2] = internet_checksum(bytes(head)).to_bytes(2, "big")
-        fragments.append(bytes(head) + part)
+        fragments.append(ipv4.with_checksum(bytes(head)) + part)
         start += len(part)
-        options = copied_options(options)
+        if options:
+            options = copied_options(options)
     return fragments

@@ -29,6 +29,16 @@ _ERRORS: Final = {
 }
 
 
+def parameter_problem(pointer: int) -> IcmpError:
+    """Return the error that names the byte of a datagram that is wrong (RFC 792); it is the word's first."""
+    return IcmpError(icmp.PARAMETER_PROBLEM, icmp.POINTER_INDICATES_ERROR, pointer << 24)
+
+
+def redirect(gateway: int) -> IcmpError:
+    """Return the message that tells a sender of a better way to a host (RFC 1812 section 5.2.7.2: never to a net)."""
+    return IcmpError(icmp.REDIRECT, icmp.REDIRECT_HOST, gateway)
+
+
 def error_for(verdict: Counter, mtu: int) -> IcmpError:
     """Return the error that tells a sender of a verdict; `mtu` is the next hop's, in bytes."""
     if verdict is Counter.DROP_MTU_EXCEEDED:
@@ -74,8 +84,11 @@ def build_error(error: IcmpError, datagram: bytes, source: int) -> bytes:
     return header + message
 
 
-def build_echo_reply(datagram: bytes) -> bytes | None:
-    """Return the reply to an echo request (RFC 1812 section 4.3.3.6), or None when its checksum is wrong."""
+def build_echo_reply(datagram: bytes, options: bytes = b"") -> bytes | None:
+    """Return the reply to an echo request (RFC 1812 section 4.3.3.6), or None when its checksum is wrong.
+
+    :param options: the reply's, padded to a multiple of 4 bytes.
+    """
     header = ipv4.parse(datagram)
     message = datagram[header.header_length : header.total_length]
     if internet_checksum(message) != 0:
@@ -90,6 +103,7 @@ def build_echo_reply(datagram: bytes) -> bytes | None:
             len(reply),
             tos=header.tos,
             identification=header.identification,
+            options=options,
         )
         + reply
     )

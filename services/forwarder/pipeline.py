@@ -18,8 +18,9 @@ from services.forwarder.datagram import (
     UNDECIDED,
     decrement_ttl,
     flow_hash,
-    has_source_route,
     is_echo_request,
+    is_icmp_fragment,
+    judge_options,
     longest_part,
     martian,
     read16,
@@ -44,6 +45,8 @@ from services.forwarder.tables import (
 
 BATCH: Final = 256
 """Frames of a batch at most."""
+REDIRECT_BUDGET: Final = 2
+"""Forwarded frames of a batch whose senders may be told of a better way; it is the lesser matter."""
 
 _ETHERNET: Final = ethernet.HEADER_BYTES
 _VIRTIO: Final = virtio_net.HEADER_BYTES
@@ -52,7 +55,9 @@ _HOST: Final = ethernet.PACKET_HOST
 _FORWARDED: Final = int(Counter.FORWARDED)
 _UNRESOLVED: Final = int(Counter.HANDED)
 _FRAGMENT: Final = int(Counter.FRAGMENTED)
+_OPTIONS: Final = int(Counter.OPTIONS_FILLED)
 _ECHO: Final = int(Counter.ECHO_ANSWERED)
+_HELD: Final = int(Counter.WAITING)
 _LOCAL: Final = int(Counter.LOCAL)
 _LOCAL_GROUP: Final = int(Counter.LOCAL_GROUP)
 _RING_ENTRY: Final = int(Counter.DROP_RING_ENTRY)
@@ -74,7 +79,9 @@ SLOW_VERDICTS: Final = frozenset(
     {
         Counter.HANDED,
         Counter.FRAGMENTED,
+        Counter.OPTIONS_FILLED,
         Counter.ECHO_ANSWERED,
+        Counter.WAITING,
         Counter.DROP_TTL_EXCEEDED,
         Counter.DROP_NO_ROUTE,
         Counter.DROP_UNREACHABLE,
@@ -82,7 +89,11 @@ SLOW_VERDICTS: Final = frozenset(
         Counter.DROP_MTU_EXCEEDED,
     }
 )
-"""Verdicts that the slow path carries out and counts. HANDED: the next hop's MAC is not known."""
+"""Verdicts that the slow path carries out and counts. HANDED: the next hop's MAC is not known. WAITING: a fragment to
+the router itself.
+
+A frame that is FORWARDED may be for the slow path as well: it has gone, and its sender is to be told of a better way.
+"""
 _IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
 
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
@@ -158,7 +169,22 @@ def _no_way(kind: Any) -> Any:
 
 @inlined
 def _to_router(area: Any, ip: Any, packet_type: Any) -> Any:
+    if is_icmp_fragment(area, ip, packet_type):
+        return _HELD
     return _ECHO if is_echo_request(area, ip, packet_type) else _LOCAL
+
+
+@inlined
+def _leaving(area: Any, start: Any, options: Any, answer: Any, tables: Any) -> Any:
+    """Return the verdict on a datagram whose next hop is chosen; `options` is that on its options."""
+    ip = start + _ETHERNET
+    if not tables.interface_up[answer.slot]:
+        return _UNREACHABLE
+    if options != UNDECIDED:
+        return options
+    if read16(area, ip + ipv4.TOTAL_LENGTH) > answer.mtu and longest_part(area, start) > answer.mtu:
+        return _MTU if read16(area, ip + ipv4.FLAGS_FRAGMENT) & ipv4.FLAG_DF else _FRAGMENT
+    return _UNRESOLVED if answer.row == ABSENT else _FORWARDED
 
 
 @inlined
@@ -175,8 +201,9 @@ def _route(area: Any, start: Any, packet_type: Any, tables: Any, batch: Any, num
     sender = tables.path_kind[lookup(tables.fib, source)]
     if sender in (LOCAL, BROADCAST):
         return _MARTIAN_SOURCE
-    if area[ip] & 0xF > 5 and has_source_route(area, ip):
-        return _SOURCE_ROUTED  # also to the router itself: it is the one that a source route names next
+    options = judge_options(area, ip) if area[ip] & 0xF > 5 else UNDECIDED
+    if options == _SOURCE_ROUTED:
+        return options  # also to the router itself: it is the one that a source route names next
     answer = resolve(tables, destination, flow_hash(area, ip))
     if answer.kind == LOCAL:
         return _to_router(area, ip, packet_type)
@@ -195,11 +222,7 @@ def _route(area: Any, start: Any, packet_type: Any, tables: Any, batch: Any, num
     batch.next_hop[number] = answer.next_hop
     batch.mtu[number] = answer.mtu
     batch.row[number] = answer.row
-    if not tables.interface_up[answer.slot]:
-        return _UNREACHABLE
-    if read16(area, ip + ipv4.TOTAL_LENGTH) > answer.mtu and longest_part(area, start) > answer.mtu:
-        return _MTU if read16(area, ip + ipv4.FLAGS_FRAGMENT) & ipv4.FLAG_DF else _FRAGMENT
-    return _UNRESOLVED if answer.row == ABSENT else _FORWARDED
+    return _leaving(area, start, options, answer, tables)
 
 
 @inlined
@@ -291,8 +314,8 @@ def forward_batch(
                 if known
                 else _UNKNOWN_INTERFACE
             )
-    slow = 0
-    touched = 0
+    slow = touched = redirects = 0
+    hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):
         verdict = batch.verdict[number]
         if verdict in (_FORWARDED, _UNRESOLVED, _FRAGMENT):
@@ -300,6 +323,10 @@ def forward_batch(
         if verdict == _FORWARDED:
             address = area_address + batch.start[number] - _VIRTIO
             touched = _enqueue(queues, batch.slot[number], address, _VIRTIO + batch.length[number], touched)
+            if batch.slot[number] == hairpin and redirects < REDIRECT_BUDGET:
+                batch.slow[slow] = number
+                slow += 1
+                redirects += 1
         elif _IS_SLOW[verdict]:
             batch.slow[slow] = number
             slow += 1

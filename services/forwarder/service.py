@@ -47,11 +47,11 @@ from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
 from services.forwarder.rings import OUT_OF_BOUNDS, QUIET, SLOW_FRAMES, Stretch, forward_rings
-from services.forwarder.slowpath import Actions, SlowFrame, SlowPath
+from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 
-SLOW_BUDGET: Final = 32
-"""Frames of a batch that the slow path takes; at about 40 µs each they hold the next batch up by 1.3 ms."""
+MESSAGE_BUDGET: Final = 32
+"""Messages with frames that are taken in one go."""
 ARP_BUDGET: Final = 64
 """Frames of a batch that go to arp."""
 UNREACHABLE_BUDGET: Final = 64
@@ -82,7 +82,7 @@ class Forwarder:
         self._queues = make_queues()
         self._egress = Egress(self._queues, self.counters)
         self._parameters = Parameters()
-        self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock())
+        self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock(), time.time)
         self._ports = Ports(endpoints, self.counters, log)
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
@@ -165,7 +165,7 @@ class Forwarder:
         for neighbours in self._neighbours.receive(now):
             if isinstance(neighbours, NeighbourState):
                 self._tables.apply_neighbour_state(neighbours)
-        for _ in range(SLOW_BUDGET):
+        for _ in range(MESSAGE_BUDGET):
             if (parts := receive(self._frames)) is None:
                 break
             self._apply(self._on_frames, parts, now)
@@ -221,7 +221,7 @@ class Forwarder:
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
-        unresolved = decided = 0
+        unresolved = 0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
             if verdict is Counter.HANDED:
@@ -229,11 +229,10 @@ class Forwarder:
                 if unresolved > ARP_BUDGET:
                     self.counters.add(Counter.DROP_ARP_FULL, 1, in_interface)
                     continue
-            else:
-                decided += 1
-                if decided > SLOW_BUDGET:
+            elif actions.cost_us >= SLOW_BUDGET_US:
+                if verdict is not Counter.FORWARDED:  # such a one has gone already
                     self.counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
-                    continue
+                continue
             start = int(batch.start[number])
             frame = SlowFrame(
                 verdict,
@@ -342,6 +341,7 @@ class Forwarder:
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S
         self._refresh_ports()
+        self._slow_path.expire(now)
         self._serve_sockets(now)  # also when nothing came: a publisher may have fallen silent
         self._count_malformed(self._control.malformed + self._neighbours.malformed)
         self._control.malformed = self._neighbours.malformed = 0

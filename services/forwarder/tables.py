@@ -59,6 +59,8 @@ class TableArrays(NamedTuple):
     """(slots,)"""
     interface_mtu: npt.NDArray[np.int32]
     """(slots,) bytes of IP."""
+    redirects: npt.NDArray[np.uint8]
+    """(slots,) whether its senders are told of better ways."""
 
 
 TABLES: Final = record(
@@ -75,6 +77,7 @@ TABLES: Final = record(
     "uint8[::1]",
     "uint8[::1]",
     "int32[::1]",
+    "uint8[::1]",
 )
 
 
@@ -151,6 +154,7 @@ class ForwardingTables:
         self._used = np.zeros(64, np.uint8)
         self._up = np.zeros(MAX_INTERFACES, np.uint8)
         self._mtu = np.zeros(MAX_INTERFACES, np.int32)
+        self._redirects = np.zeros(MAX_INTERFACES, np.uint8)
         self._collect()
 
     def __len__(self) -> int:
@@ -189,6 +193,7 @@ class ForwardingTables:
             self._used,
             self._up,
             self._mtu,
+            self._redirects,
         )
 
     # --- control's state ---------------------------------------------------------------------------------------------
@@ -240,6 +245,7 @@ class ForwardingTables:
         self.interfaces[interface.index] = interface
         self._up[slot] = interface.up
         self._mtu[slot] = usable_mtu(interface.mtu)
+        self._redirects[slot] = interface.policy.redirects
         if before is None:
             for (index, address), mac in list(self._pending.items()):
                 if index == interface.index:

@@ -3,7 +3,9 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -49,6 +51,21 @@ def udp_socket(lab: RouterLab, host: str, address: str, discover: int) -> socket
     udp.bind((address, PORT))
     udp.settimeout(10.0)
     return udp
+
+
+@contextmanager
+def without_path_mtu_discovery(lab: RouterLab, host: str) -> Iterator[None]:
+    """Let a host send without DF for a while."""
+    setting = Path("/proc/sys/net/ipv4/ip_no_pmtu_disc")
+    inside(lab, host, lambda: setting.write_text("1"))
+    try:
+        yield
+    finally:
+        inside(lab, host, lambda: setting.write_text("0"))
+
+
+def is_tcp(frame: bytes) -> bool:
+    return frame[12:14] == b"\x08\x00" and frame[23] == 6
 
 
 def payloads(size: int, count: int) -> list[bytes]:
@@ -129,6 +146,26 @@ class TestNarrowerLink:
                 udp.connect((str(address), PORT))
                 assert udp.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1500  # what the host has learnt of the path
         assert narrowing.control().counts().since(before)["DROP_MTU_EXCEEDED"] >= 1
+
+    def test_tcp_without_df_converges(self, narrowing: RouterLab) -> None:
+        """Super-frames of 8,948-byte segments, each of which has to be cut into seven fragments."""
+        before = narrowing.control().counts()
+        with (
+            second_address(narrowing, "host2", "192.168.0.64/24") as address,
+            without_path_mtu_discovery(narrowing, "host1"),
+            Wire(narrowing, "host2") as wire,
+            Stream(narrowing, "host1", "host2", address, 10_000_000) as stream,
+        ):
+            stream.wait_for_bytes(3_000_000)
+            received = stream.finish()
+            heard = wire.listen(is_tcp)
+        grown = narrowing.control().counts().since(before)
+        assert received >= 3_000_000
+        assert max(len(one.frame) for one in heard) <= 1514
+        assert any(IP(one.frame[14:34]).frag for one in heard)
+        assert grown["FRAGMENTED"] >= 1
+        assert grown["GENERATED"] > grown["FRAGMENTED"]
+        assert {"DROP_MTU_EXCEEDED", "DROP_GSO_UNFRAGMENTABLE"}.isdisjoint(grown)
 
     @pytest.mark.parametrize(("size", "cut"), [(1473, 1), (8972, 1), (20_000, 3)])
     def test_fragments_reassemble(self, narrowing: RouterLab, size: int, cut: int) -> None:

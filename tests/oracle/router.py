@@ -43,6 +43,7 @@ class Link:
     mac: bytes
     mtu: int = 1500
     up: bool = True
+    redirects: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Router:
         kind = route.kind if route else None
         reason = self._refused(datagram, source, destination)
         if reason is None and kind == "local":
-            reason = "ECHO_ANSWERED" if is_echo_request(datagram, arrival.packet_type) else "LOCAL"
+            reason = to_router(datagram, arrival.packet_type)
         if reason is None and kind in ("broadcast", "multicast"):
             reason = "DROP_DIRECTED_BROADCAST" if arrival.packet_type == HOST else "LOCAL_GROUP"
         if reason is None and arrival.packet_type != HOST:
@@ -138,6 +139,8 @@ class Router:
         mtu = min(link.mtu, route.mtu or link.mtu)
         if not link.up:
             return Answer("DROP_UNREACHABLE", frame)
+        if {7, 68} & set(option_types(frame[14:])) or has_malformed_option(frame[14:]):
+            return Answer("OPTIONS_FILLED", frame, hop.interface, next_hop, mtu)
         if longest_on_wire(frame[14:], arrival.virtio) > mtu:
             if frame[20] & 0x40:  # DF
                 return Answer("DROP_MTU_EXCEEDED", frame, hop.interface, next_hop, mtu)
@@ -146,6 +149,11 @@ class Router:
         if mac is None:
             return Answer("HANDED", aged(frame), hop.interface, next_hop, mtu)
         return Answer("FORWARDED", mac + link.mac + aged(frame)[12:], hop.interface, next_hop, mtu)
+
+    def is_hairpin(self, answer: "Answer", in_interface: int) -> bool:
+        """Tell whether a frame left by where it came in, so that its sender may know better: RFC 1812 5.2.7.2."""
+        left = answer.interface == in_interface and answer.verdict == "FORWARDED"
+        return left and self.links[in_interface].redirects
 
     def lookup(self, address: IPv4Address) -> Route | None:
         """Return the route with the longest prefix that holds an address."""
@@ -210,6 +218,27 @@ def option_types(datagram: bytes) -> list[int]:
         else:
             break
     return types
+
+
+def has_malformed_option(datagram: bytes) -> bool:
+    """Tell whether an option has no length, or one that cannot be (RFC 791 section 3.1)."""
+    left = datagram[20 : 4 * (datagram[0] & 15)]
+    while left and left[0] != 0:
+        if left[0] == 1:
+            left = left[1:]
+        elif len(left) < 2 or left[1] < 2 or left[1] > len(left):
+            return True
+        else:
+            left = left[left[1] :]
+    return False
+
+
+def to_router(datagram: bytes, packet_type: int) -> str:
+    """Return who takes a datagram to the router itself: only echo requests are not the kernel's."""
+    (fragment_word,) = struct.unpack_from("!H", datagram, 6)
+    if packet_type == HOST and datagram[9] == 1 and fragment_word & 0x3FFF != 0:
+        return "WAITING"  # for the rest of it: RFC 791 section 3.2
+    return "ECHO_ANSWERED" if is_echo_request(datagram, packet_type) else "LOCAL"
 
 
 def is_echo_request(datagram: bytes, packet_type: int) -> bool:

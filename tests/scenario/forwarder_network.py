@@ -23,7 +23,7 @@ from services.common.messages import (
     RouterState,
 )
 from services.common.messages import Path as RoutePath
-from services.common.parameters import IcmpParameters
+from services.common.parameters import IcmpParameters, InterfacePolicy
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.slowpath import Actions, SlowFrame, SlowPath
 from services.forwarder.tables import ForwardingTables
@@ -126,9 +126,14 @@ class Network:
 
     def __init__(self, directory: Path, icmp: IcmpParameters | None = None) -> None:
         self.now = 1000.0
+        self.unix_time = 0.0
+        self.cost_us = 0
+        """What the slow path's work on the last batch has cost, as it estimates."""
         self.counters = CounterBlock(directory / "forwarder.bin")
         self.tables = ForwardingTables()
-        self.slow_path = SlowPath(self.tables, self.counters, icmp or IcmpParameters(), self.now)
+        self.slow_path = SlowPath(
+            self.tables, self.counters, icmp or IcmpParameters(), self.now, lambda: self.unix_time
+        )
         self.sent: list[Sent] = []
         self.handed: list[Frame] = []
         self._batch = make_batch()
@@ -197,6 +202,7 @@ class Network:
         actions = Actions()
         for number in self._batch.slow[: outcome.slow].tolist():
             self.slow_path.handle(self._slow_frame(area, number, on), self.now, actions)
+        self.cost_us = actions.cost_us
         self._carry_out(actions)
 
     def _transmit(self, area: np.ndarray, touched: int) -> None:
@@ -255,17 +261,20 @@ class Network:
         }
 
     def check_balance(self) -> None:
-        """Whatever was taken or made is sent, delivered, consumed, dropped or handed on."""
+        """Whatever was taken or made is sent, delivered, consumed, dropped, held or handed on."""
         total = self.counters.total
-        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED}
+        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED, Kind.WAITING}
         left = sum(total(each) for each in Counter if each.kind in fates)
         assert total(Counter.TAKEN) + total(Counter.GENERATED) == left + total(Counter.HANDED)
         assert total(Counter.HANDED) == len(self.handed)
 
 
-def interface(index: int, mac: bytes, *addresses: tuple[str, int], mtu: int = 1500) -> Interface:
+def interface(
+    index: int, mac: bytes, *addresses: tuple[str, int], mtu: int = 1500, redirects: bool = True
+) -> Interface:
     own = [InterfaceAddress(address=ip(address), prefix_length=length) for address, length in addresses]
-    return Interface(index=index, name=f"eth{index - ETH0}", mac=mac, mtu=mtu, up=True, addresses=own)
+    policy = InterfacePolicy(redirects=redirects)
+    return Interface(index=index, name=f"eth{index - ETH0}", mac=mac, mtu=mtu, up=True, addresses=own, policy=policy)
 
 
 def way(number: int, index: int, gateway: str, mtu: int = 0) -> RoutePath:

@@ -143,9 +143,9 @@ def test_a_requester_to_whom_there_is_no_way_gets_nothing(network: Network) -> N
     assert network.counted() == {"ECHO_ANSWERED": 1, "GENERATED": 1, "DROP_NO_ROUTE": 1}
 
 
-@pytest.mark.parametrize(("word", "packet_type"), [(MF, 0), (1, 0), (NO_FRAGMENTS, TO_ALL)])
-def test_fragments_and_requests_to_all_are_left_to_the_kernel(network: Network, word: int, packet_type: int) -> None:
-    network.receive(echo(HOST1, OWN[0], word=word), packet_type=packet_type)
+@pytest.mark.parametrize("word", [NO_FRAGMENTS, MF, 1])
+def test_requests_to_all_are_left_to_the_kernel(network: Network, word: int) -> None:
+    network.receive(echo(HOST1, OWN[0], word=word), packet_type=TO_ALL)
     assert network.sent == []
     assert network.counted() == {"LOCAL": 1}
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.common.frame_ring import PrivateRing, _awake, _go_to_sleep, publish
+from services.common.frame_ring import PrivateRing, go_to_sleep, publish, wake
 from services.common.kernels import inlined, kernel
 from services.common.memory import load_acquire, store_release
 
@@ -50,10 +50,10 @@ def produce(words: Words, meeting: Words, first: int, rounds: int, woke: Any) ->
 def consume(words: Words, meeting: Words, first: int, rounds: int, slept: Any) -> None:
     for number in range(first, first + rounds):
         meet(meeting, CONSUMER_READY, PRODUCER_READY, number + 1, number % 11)
-        slept[number] = _go_to_sleep(words, number)
+        slept[number] = go_to_sleep(words, number)
         while load_acquire(meeting, PRODUCER_DONE) < number + 1:
             pass
-        _awake(words)
+        wake(words)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor runs nothing at the same time")

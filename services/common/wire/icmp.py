@@ -18,6 +18,8 @@ ECHO_REQUEST: Final = 8
 TIME_EXCEEDED: Final = 11
 PARAMETER_PROBLEM: Final = 12
 
+REDIRECT_HOST: Final = 1  # code of type 5
+POINTER_INDICATES_ERROR: Final = 0  # code of type 12
 NETWORK_UNREACHABLE: Final = 0  # codes of type 3
 HOST_UNREACHABLE: Final = 1
 FRAGMENTATION_NEEDED: Final = 4

@@ -23,6 +23,14 @@ FLAG_DF: Final = 0x4000  # in the 16-bit word of flags and fragment offset
 FLAG_MF: Final = 0x2000
 OFFSET_MASK: Final = 0x1FFF
 
+OPTION_END: Final = 0  # IANA, ip-parameters: IPv4 option types
+OPTION_NOP: Final = 1
+OPTION_RECORD_ROUTE: Final = 7
+OPTION_TIMESTAMP: Final = 68
+OPTION_LSRR: Final = 131
+OPTION_SSRR: Final = 137
+OPTION_COPIED: Final = 0x80  # RFC 791 section 3.1: the option goes into every fragment
+
 PROTOCOL_ICMP: Final = 1
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
@@ -99,8 +107,13 @@ def build_header(
         source,
         destination,
     )
-    checksum = internet_checksum(head + options)
-    return head[:CHECKSUM] + checksum.to_bytes(2, "big") + head[CHECKSUM + 2 :] + options
+    return with_checksum(head + options)
+
+
+def with_checksum(header: bytes) -> bytes:
+    """Return a header, options included, with its checksum computed anew."""
+    checksum = internet_checksum(header[:CHECKSUM] + bytes(2) + header[CHECKSUM + 2 :])
+    return header[:CHECKSUM] + checksum.to_bytes(2, "big") + header[CHECKSUM + 2 :]
 
 
 def address_text(address: int) -> str:

@@ -3,7 +3,9 @@
 import pytest
 
 from services.common.parameters import IcmpParameters
-from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter, TokenBucket
+from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter, RedirectLimiter, TokenBucket
+
+HOST = 0x0A000002
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -64,3 +66,27 @@ def test_the_bucket_unused_for_longest_is_forgotten_and_the_table_does_not_grow(
 def test_ten_thousand_at_once_to_one_host_are_a_burst(parameters: IcmpParameters) -> None:
     limiter = IcmpLimiter(parameters, 5.0)
     assert sum(limiter.allow(1, 5.0) for _ in range(10_000)) == parameters.per_destination_burst
+
+
+class TestRedirects:
+    """As Linux limits them: ip_rt_send_redirect() in net/ipv4/route.c."""
+
+    def test_the_wait_doubles(self) -> None:
+        limiter = RedirectLimiter()
+        allowed = [now for now in range(40_000) if limiter.allow(HOST, 1000.0 + now / 1000)]
+        # 20 ms times 2, 4, 8, ... after each, and after nine no more
+        expected = [0, 40, 120, 280, 600, 1240, 2520, 5080, 10_200]
+        assert len(allowed) == len(expected)
+        assert all(0 <= actual - wanted <= 9 for actual, wanted in zip(allowed, expected, strict=True))
+
+    def test_silence_begins_anew(self) -> None:
+        limiter = RedirectLimiter()
+        assert sum(limiter.allow(HOST, 1000.0 + number) for number in range(100)) == 9
+        assert not limiter.allow(HOST, 1099.0 + 20.4)
+        assert limiter.allow(HOST, 1119.4 + 20.5)
+
+    def test_each_host_for_itself(self) -> None:
+        limiter = RedirectLimiter()
+        assert all(limiter.allow(host, 1000.0) for host in range(3000))
+        assert not limiter.allow(2999, 1000.0)
+        assert limiter.allow(0, 1000.0)  # long forgotten: the table is bounded

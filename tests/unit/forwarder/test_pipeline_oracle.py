@@ -53,7 +53,7 @@ def routers(draw: st.DrawFn) -> Router:
     """A router with four links, connected prefixes, nested routes of all kinds, and some neighbours."""
     links = {
         3: Link(MACS[3]),
-        4: Link(MACS[4], mtu=draw(st.sampled_from((1280, 1500, 9000)))),
+        4: Link(MACS[4], mtu=draw(st.sampled_from((1280, 1500, 9000))), redirects=False),
         5: Link(MACS[5], mtu=draw(st.sampled_from((1500, 65_535)))),
         6: Link(MACS[6], up=False),
     }
@@ -107,7 +107,8 @@ def test_the_fast_path_agrees_with_the_oracle() -> None:
                 pytest.fail(f"\n{text(arrival)}\nbecame {text(answer)}\ninstead of {[text(one) for one in possible]}")
             seen[answer.verdict] += 1
         assert fate.untouched_outside
-        fate.check_that_each_frame_has_one()
+        hairpins = [n for n, answer in enumerate(fate.answers) if router.is_hairpin(answer, in_interface)]
+        fate.check_that_each_frame_has_one(hairpins)
 
     agree()
     assert seen.total() >= FRAMES
@@ -125,7 +126,9 @@ VERDICTS = {
     "FORWARDED",
     "HANDED",
     "FRAGMENTED",
+    "OPTIONS_FILLED",
     "ECHO_ANSWERED",
+    "WAITING",
     "LOCAL",
     "LOCAL_GROUP",
     "NOT_IPV4",
