@@ -40,7 +40,6 @@ def _constants() -> list[Path]:
         "common/coalesce.py",
         "common/counters.py",
         "common/messages.py",
-        "common/system_calls.py",
         "forwarder/routes.py",
     )
     return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]

@@ -7,21 +7,26 @@ import ctypes
 import os
 import select
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from services.common.errors import HopwireError
+from services.common.kernels import inlined
 
 _INT: Final = ir.IntType(32)
 _LONG: Final = ir.IntType(64)
 _POINTER: Final = ir.IntType(8).as_pointer()
-_SHORT: Final = ir.IntType(16)
-_POLLFD: Final = ir.LiteralStructType([_INT, _SHORT, _SHORT])  # struct pollfd: descriptor, events, what happened
 _POLLIN: Final = int(select.POLLIN)
+# struct pollfd as a little-endian 64-bit word: the descriptor, 16 bits of events to wait for, 16 bits of what happened
+_EVENTS_SHIFT: Final = 32
+_HAPPENED_SHIFT: Final = 48
 _DRAIN_BYTES: Final = 64
 _TIMESPEC: Final = ir.LiteralStructType([_LONG, _LONG])  # struct timespec of 64-bit Linux
 _NS: Final = 1_000_000_000
@@ -97,23 +102,36 @@ def sleep_ns(_typing: Any, duration: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def wait_readable(_typing: Any, descriptor: Any, limit_ms: Any) -> Any:
-    """Wait until a file descriptor is readable or in error (poll(2)), for `limit_ms` at most.
+def _poll(_typing: Any, watched: Any, limit_ms: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        count = builder.extract_value(array.shape, 0)
+        pointer = builder.bitcast(array.data, _POINTER)
+        return _or_error(builder, _call(builder, "poll", _INT, pointer, count, builder.trunc(arguments[1], _INT)))
 
-    Returns the events (POLLIN, POLLERR, ...), 0 where the time ran out, or the negative error number.
+    return types.int64(watched, types.int64), generate
+
+
+@inlined
+def wait_readable(watched: Any, limit_ms: Any) -> Any:
+    """Wait until one of several files is readable or in error (poll(2)), for `limit_ms` at most; 0 does not wait.
+
+    Returns how many are, 0 where the time ran out, or the negative error number (a signal: EINTR).
+
+    :param watched: what `watch` returned; see `happened`.
     """
+    return _poll(watched, np.int64(limit_ms))
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        spot = cgutils.alloca_once(builder, _POLLFD)
-        builder.store(builder.trunc(arguments[0], _INT), cgutils.gep_inbounds(builder, spot, 0, 0))
-        builder.store(_SHORT(_POLLIN), cgutils.gep_inbounds(builder, spot, 0, 1))
-        builder.store(_SHORT(0), cgutils.gep_inbounds(builder, spot, 0, 2))
-        pointer = builder.bitcast(spot, _POINTER)
-        result = _or_error(builder, _call(builder, "poll", _INT, pointer, _LONG(1), builder.trunc(arguments[1], _INT)))
-        events = builder.zext(builder.load(cgutils.gep_inbounds(builder, spot, 0, 2)), _LONG)
-        return builder.select(builder.icmp_signed(">", result, _LONG(0)), events, result)
 
-    return types.int64(types.int64, types.int64), generate
+@inlined
+def happened(watched: Any, number: Any) -> Any:
+    """Return the events (POLLIN, POLLERR, ...) of one of the files, after `wait_readable` has returned."""
+    return watched[number] >> _HAPPENED_SHIFT & 0xFFFF
+
+
+def watch(descriptors: Iterable[int]) -> npt.NDArray[np.int64]:
+    """Return an array of struct pollfd for `wait_readable`, one 64-bit word for each file descriptor."""
+    return np.array([descriptor | _POLLIN << _EVENTS_SHIFT for descriptor in descriptors], np.int64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.coalesce import QUIET_MS, QUIET_NS
+from services.common.coalesce import SLEEP_MS
 from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import DESCRIPTOR_WORDS, HEAD, HEADER_WORDS, TAIL, RingConsumer, go_to_sleep, wake
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import bytes_at, load_acquire, store_release, words_at
-from services.common.system_calls import MONOTONIC, clock_ns, drain, wait_readable
+from services.common.system_calls import MONOTONIC, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
 from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, Batch, Queues, forward_batch
 from services.forwarder.tables import TABLES, TableArrays
@@ -37,8 +37,8 @@ _BATCHES: Final = int(Counter.BATCHES)
 
 # Why a stretch ended
 TIME_IS_UP: Final = 0
-QUIET: Final = 1
-"""Nothing came for a while: sleep until somebody rings."""
+MESSAGES: Final = 1
+"""A message may be there, or a new ring: see to the sockets and the folder."""
 SLOW_FRAMES: Final = 2
 """A batch was forwarded but for some frames; its memory is not given back yet."""
 OUT_OF_BOUNDS: Final = 3
@@ -55,11 +55,9 @@ class Stretch(NamedTuple):
     """Of the batch."""
     slow: int
     """Those of them for the slow path: `Batch.slow`."""
-    busy_at_ns: int
-    """When a look found frames for the last time: monotonic, for the next stretch."""
 
 
-STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "int64")
+STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64")
 
 
 def ring_row(ring: RingConsumer, in_slot: int, counters: int) -> list[int]:
@@ -118,20 +116,25 @@ def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, sender
 
 
 @inlined
-def _wait(rings: Any, bell: Any) -> None:
-    """Sleep until an ingress rings, announced to all of them."""
+def _sleep(rings: Any, watched: Any) -> Any:
+    """Sleep until an ingress rings, which all are asked to do; false where something else woke."""
     nothing = True
     for number in range(rings.shape[0]):
         ring = rings[number]
         nothing = nothing and go_to_sleep(words_at(ring[WORDS], HEADER_WORDS), _position(ring))
+    ready = np.int64(1)
+    rung = True
     if nothing:
-        wait_readable(bell, QUIET_MS)
-        drain(bell)
+        ready = wait_readable(watched, SLEEP_MS)
+        rung = happened(watched, 0) != 0
+        if rung:
+            drain(watched[0] & 0x7FFF_FFFF)
     for number in range(rings.shape[0]):
         wake(words_at(rings[number, WORDS], HEADER_WORDS))
+    return ready == 1 and rung
 
 
-@kernel(STRETCH, "int64[:, ::1]", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64", "int64", "int64")
+@kernel(STRETCH, "int64[:, ::1]", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64[::1]", "int64")
 def forward_rings(
     rings: npt.NDArray[np.int64],
     tables: TableArrays,
@@ -139,17 +142,17 @@ def forward_rings(
     queues: Queues,
     senders: Senders,
     counters: npt.NDArray[np.int64],
-    bell: int,
+    watched: npt.NDArray[np.int64],
     stretch_ns: int,
-    busy_at_ns: int,
 ) -> Stretch:
     """Forward what the rings hold, for `stretch_ns` at most; see `Stretch` for what is left to do.
 
     :param rings: (rings, RING_COLUMNS)
     :param counters: the whole block, flat.
-    :param busy_at_ns: what the last stretch returned.
+    :param watched: the bell, and behind it the descriptors of the sockets for messages; empty: do not sleep.
     """
     until = clock_ns(MONOTONIC) + stretch_ns
+    woken = False
     while True:
         most = np.int64(0)
         for number in range(rings.shape[0]):
@@ -158,19 +161,19 @@ def forward_rings(
             if count == 0:
                 continue
             if not 0 < count <= ring[SLOTS]:
-                return Stretch(OUT_OF_BOUNDS, number, 0, 0, busy_at_ns)
+                return Stretch(OUT_OF_BOUNDS, number, 0, 0)
             count = min(count, BATCH)
             slow = _forward(ring, count, tables, batch, queues, senders, counters)
             if slow:
-                return Stretch(SLOW_FRAMES, number, count, slow, busy_at_ns)
+                return Stretch(SLOW_FRAMES, number, count, slow)
             _give_back(ring, count)
             most = max(most, count)
-        now = clock_ns(MONOTONIC)
-        if most:
-            busy_at_ns = now
-        if now - busy_at_ns >= QUIET_NS:
-            return Stretch(QUIET, 0, 0, 0, busy_at_ns)
-        if now >= until:
-            return Stretch(TIME_IS_UP, 0, 0, 0, busy_at_ns)
-        if not most:
-            _wait(rings, bell)
+        if clock_ns(MONOTONIC) >= until or (most == 0 and watched.shape[0] == 0):
+            return Stretch(TIME_IS_UP, 0, 0, 0)
+        if most == 0:
+            # Who rang, but not for a ring that is known? A new one: Python finds it.
+            woken = not woken and _sleep(rings, watched)
+            if not woken:
+                return Stretch(MESSAGES, 0, 0, 0)
+        else:
+            woken = False

@@ -22,6 +22,7 @@ from services.common.bus import (
     receive,
     try_send,
 )
+from services.common.coalesce import STRETCH_NS
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
@@ -40,13 +41,13 @@ from services.common.messages import (
     encode_frames,
 )
 from services.common.parameters import Parameters
-from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
-from services.common.system_calls import work_in_batches
+from services.common.runtime import Reporter, StopFlag, clock
+from services.common.system_calls import watch, work_in_batches
 from services.forwarder.egress import Egress, error_text
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
-from services.forwarder.rings import OUT_OF_BOUNDS, QUIET, SLOW_FRAMES, Stretch, forward_rings
+from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 
@@ -56,11 +57,10 @@ ARP_BUDGET: Final = 64
 """Frames of a batch that go to arp."""
 UNREACHABLE_BUDGET: Final = 64
 """Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
-STRETCH_NS: Final = 1_000_000
-"""How long the compiled loop goes on before Python looks at its sockets: a look costs as much as a hundred frames."""
 SOCKET_INTERVAL_S: Final = 0.001
 """How often the sockets are looked at where the slow path ends each stretch early."""
 HOUSEKEEPING_S: Final = 0.25
+_NOTHING: Final = watch([])
 USED_INTERVAL_S: Final = 1.0
 
 
@@ -96,8 +96,10 @@ class Forwarder:
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
-        for source in (self._bell.fileno(), self._frames, self._rpc.socket):
-            self._poller.register(source, zmq.POLLIN)
+        for socket in (self._frames, self._rpc.socket):
+            self._poller.register(socket, zmq.POLLIN)
+        self._watched_sockets: list[zmq.Socket[Any]] = []
+        self._watched = _NOTHING
         self._housekeeping_at = 0.0
         self._used_at = 0.0
 
@@ -108,12 +110,18 @@ class Forwarder:
         work_in_batches()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
-        busy_at_ns = 0
         sockets_at = 0.0
         while not stop.is_set:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
+            watched = _NOTHING
+            if now >= sockets_at:
+                sockets_at = now + SOCKET_INTERVAL_S
+                if self._poller.poll(0):
+                    self._serve_sockets(now)
+                else:
+                    watched = self._watch()
             stretch: Stretch = forward_rings(
                 self._rings,
                 self._tables.arrays,
@@ -121,20 +129,27 @@ class Forwarder:
                 self._queues,
                 self._egress.senders,
                 self._egress.block,
-                self._bell.fileno(),
+                watched,
                 STRETCH_NS,
-                busy_at_ns,
             )
-            busy_at_ns = stretch.busy_at_ns
-            if stretch.reason in (SLOW_FRAMES, OUT_OF_BOUNDS):
+            if stretch.reason == MESSAGES:
+                sockets_at = 0.0
+                if self._ports.has_changed():
+                    self._refresh_ports()
+            elif stretch.reason != TIME_IS_UP:
                 self._finish(self._ports.current()[stretch.ring], stretch, now)
-            if stretch.reason == QUIET:
-                if self._sleep():
-                    self._serve_sockets(clock())
-            elif now >= sockets_at:
-                sockets_at = now + SOCKET_INTERVAL_S
-                if self._poller.poll(0):
-                    self._serve_sockets(now)
+
+    def _watch(self) -> npt.NDArray[np.int64]:
+        """Return what the compiled loop may sleep on: the bell, and the sockets for messages.
+
+        A socket of ZeroMQ says by its descriptor only that something changed since it was asked for its events. So the
+        loop may sleep only when all of them have just been asked, and had none.
+        """
+        sockets = [socket for socket, events in self._poller.sockets if events]
+        if sockets != self._watched_sockets:
+            self._watched_sockets = sockets
+            self._watched = watch([self._bell.fileno(), *(socket.getsockopt(zmq.FD) for socket in sockets)])
+        return self._watched
 
     def _finish(self, port: Port, stretch: Stretch, now: float) -> None:
         """Do what a stretch left to Python."""
@@ -145,18 +160,6 @@ class Forwarder:
             return
         self._handle_slow(port.interface_index, port.ring.area, stretch.slow, now)
         port.ring.give_back(stretch.frames)
-
-    def _sleep(self) -> bool:
-        """Wait for the bell or a message, announced to every ring, so that the next frame rings; true for a message."""
-        ports = self._ports.current()
-        ready: list[Any] = []
-        if all(port.ring.go_to_sleep() for port in ports):
-            ready = [socket for socket, _ in self._poller.poll(POLL_MS)]
-        for port in ports:
-            port.ring.wake()
-        if self._bell.drain() and self._ports.has_changed():
-            self._refresh_ports()
-        return any(socket != self._bell.fileno() for socket in ready)
 
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):

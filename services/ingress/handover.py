@@ -8,6 +8,7 @@ import zmq
 
 from services.common.bell import Bell
 from services.common.bus import connected, try_send
+from services.common.coalesce import STRETCH_NS
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
@@ -17,8 +18,6 @@ from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, FrameBa
 from services.ingress.reception import NO_BELL
 
 INLINE_AREA_BYTES: Final = 2 * 2**20
-STRETCH_NS: Final = 5_000_000
-"""How long the compiled loop goes on before Python looks at its clock."""
 
 
 class Handover(Protocol):

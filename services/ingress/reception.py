@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.coalesce import FULL_NS, QUIET_MS, QUIET_NS
+from services.common.coalesce import FULL_NS, SLEEP_MS
 from services.common.kernels import kernel, record
-from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, sleep_ns, wait_readable, write_byte
+from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, happened, sleep_ns, wait_readable, write_byte
 from services.ingress.ring import GEOMETRY, TARGET, Bytes, Geometry, Target, walk
 
 BUDGET: Final = 256
@@ -28,32 +28,29 @@ class Stretch(NamedTuple):
     """Frames put into the frame ring."""
     bells: int
     """How often the forwarder was woken."""
-    quiet: bool
-    """Nothing came for a while: sleep until the kernel says that there is something."""
-    busy_at_ns: int
-    """When a walk found frames for the last time: monotonic, for the next stretch."""
+    failed: bool
+    """The packet socket is in error: the interface went down."""
 
 
-_STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "boolean", "int64")
+_STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "boolean")
 
 
-@kernel(_STRETCH, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64", "int64", TARGET, "int64", "int64", "int64")
+@kernel(_STRETCH, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64[::1]", "int64", TARGET, "int64", "int64")
 def receive(
     memory: Bytes,
     statuses: npt.NDArray[np.uint32],
     geometry: Geometry,
-    descriptor: int,
+    watched: npt.NDArray[np.int64],
     slot: int,
     target: Target,
     bell: int,
     stretch_ns: int,
-    busy_at_ns: int,
 ) -> Any:
-    """Move frames from the receive ring to `target` for `stretch_ns` at most, and at least once.
+    """Move frames from the receive ring to `target` for `stretch_ns`, and at least once; sleep while there are none.
 
     :param memory: with `statuses` and `geometry` the receive ring; `slot` is where to go on.
+    :param watched: the packet socket.
     :param bell: the descriptor that wakes the forwarder, or NO_BELL.
-    :param busy_at_ns: what the last stretch returned.
     """
     until = clock_ns(MONOTONIC) + stretch_ns
     handed = bells = 0
@@ -65,13 +62,11 @@ def receive(
         if done.must_wake and bell != NO_BELL:
             write_byte(bell)  # a full pipe rings already
             bells += 1
-        now = clock_ns(MONOTONIC)
-        if done.taken or done.blocked:
-            busy_at_ns = now
-        quiet_ns = now - busy_at_ns
-        if done.arp or now >= until or quiet_ns >= QUIET_NS:
-            return Stretch(slot, done.arp, handed, bells, quiet_ns >= QUIET_NS, busy_at_ns)
+        if done.arp or clock_ns(MONOTONIC) >= until:
+            return Stretch(slot, done.arp, handed, bells, False)
         if done.blocked:
             sleep_ns(FULL_NS)
-        elif not done.taken and wait_readable(descriptor, QUIET_MS) & _POLLERR:
-            return Stretch(slot, 0, handed, bells, True, busy_at_ns)
+        elif not done.taken:
+            ready = wait_readable(watched, SLEEP_MS)
+            if ready <= 0 or happened(watched, 0) & _POLLERR:
+                return Stretch(slot, 0, handed, bells, ready > 0)

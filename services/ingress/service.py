@@ -1,6 +1,5 @@
 """The shell of ingress: one interface's receive ring in, the forwarder and arp out."""
 
-import select
 import socket
 import time
 from typing import Any, Final, Literal
@@ -14,8 +13,8 @@ from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.interfaces import InterfaceInfo
 from services.common.messages import Frame, encode_frames
-from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
-from services.common.system_calls import work_in_batches
+from services.common.runtime import Reporter, StopFlag, clock
+from services.common.system_calls import watch, work_in_batches
 from services.common.wire import virtio_net
 from services.ingress.handover import Handover, InlineHandover, SharedMemoryHandover
 from services.ingress.packet_socket import PacketSocket
@@ -56,7 +55,7 @@ class Ingress:
         else:
             self._handover = SharedMemoryHandover(endpoints, interface.name, interface.index)
         self._slot = 0
-        self._busy_at_ns = 0
+        self._watched = watch([self._socket.fileno()])
         ring = self._handover.ring
         self._target = Target(
             ring.words,
@@ -74,41 +73,34 @@ class Ingress:
         :raises HopwireError: the interface vanished.
         """
         work_in_batches()
-        poller = select.poll()
-        poller.register(self._socket.fileno(), select.POLLIN | select.POLLERR)
         next_housekeeping = 0.0
         while not stop.is_set:
             now = clock()
             if now >= next_housekeeping:
                 next_housekeeping = now + HOUSEKEEPING_S
                 self._keep_house(now)
-            if not self._receive():
-                continue
-            for _, events in poller.poll(POLL_MS):
-                if events & select.POLLERR:
-                    self._on_socket_error()
+            self._receive()
 
-    def _receive(self) -> bool:
-        """Receive for a stretch; true when nothing came for a while."""
+    def _receive(self) -> None:
+        """Receive for a stretch, and hand on what the compiled loop leaves to Python."""
         stretch: Stretch = receive(
             self._socket.memory,
             self._socket.statuses,
             self._socket.geometry,
-            self._socket.fileno(),
+            self._watched,
             self._slot,
             self._target,
             self._handover.bell,
             self._handover.stretch_ns,
-            self._busy_at_ns,
         )
         self._slot = stretch.slot
-        self._busy_at_ns = stretch.busy_at_ns
         if stretch.bells:
             self.counters.add(Counter.BELLS, stretch.bells, self._interface.index)
         if stretch.arp:
             self._send_arp(stretch.arp)
         self._handover.hand_over(stretch.handed)
-        return stretch.quiet
+        if stretch.failed:
+            self._on_socket_error()
 
     def _send_arp(self, count: int) -> None:
         frames = [

@@ -3,10 +3,13 @@
 import errno
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from services.common.kernels import kernel
@@ -15,9 +18,11 @@ from services.common.system_calls import (
     REALTIME,
     clock_ns,
     drain,
+    happened,
     send_messages,
     sleep_ns,
     wait_readable,
+    watch,
     work_in_batches,
     write_byte,
 )
@@ -35,9 +40,14 @@ def _sleep(duration: int) -> None:
     sleep_ns(duration)
 
 
-@kernel("int64", "int64", "int64")
-def _wait(descriptor: int, limit_ms: int) -> int:
-    return wait_readable(descriptor, limit_ms)  # type: ignore[no-any-return]
+@kernel("int64", "int64[::1]", "int64")
+def _wait(watched: npt.NDArray[np.int64], limit_ms: int) -> int:
+    return wait_readable(watched, limit_ms)  # type: ignore[no-any-return]
+
+
+@kernel("int64", "int64[::1]", "int64")
+def _happened(watched: npt.NDArray[np.int64], number: int) -> int:
+    return happened(watched, number)  # type: ignore[no-any-return]
 
 
 @kernel("int64", "int64")
@@ -70,17 +80,37 @@ def test_a_sleep_lasts_as_long_as_it_says() -> None:
     assert time.monotonic_ns() - before >= 2_000_000
 
 
-def test_waiting_for_a_pipe() -> None:
+def test_waiting_for_pipes() -> None:
+    quiet, quiet_end = os.pipe()
+    readable, writable = os.pipe()
+    watched = watch([quiet, readable])
+    try:
+        assert _wait(watched, 0) == 0
+        assert _write(writable) == 1
+        assert _wait(watched, 10_000) == 1
+        assert [_happened(watched, number) for number in range(2)] == [0, select.POLLIN]
+        assert os.read(readable, 10) == b"\0"
+        assert _wait(watched, 0) == _happened(watched, 1) == 0
+        os.close(writable)
+        os.write(quiet_end, b"x")
+        assert _wait(watched, 0) == 2
+        assert [_happened(watched, number) for number in range(2)] == [select.POLLIN, select.POLLHUP]
+    finally:
+        for descriptor in (quiet, quiet_end, readable):
+            os.close(descriptor)
+
+
+def test_a_signal_ends_the_waiting() -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
     readable, writable = os.pipe()
     try:
-        assert _wait(readable, 0) == 0
-        assert _write(writable) == 1
-        assert _wait(readable, 10_000) == select.POLLIN
-        assert os.read(readable, 10) == b"\0"
-        os.close(writable)
-        assert _wait(readable, 0) & select.POLLHUP
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        assert _wait(watch([readable]), 60_000) == -errno.EINTR
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
         os.close(readable)
+        os.close(writable)
 
 
 def test_draining_a_pipe() -> None:
@@ -98,7 +128,9 @@ def test_errors_are_negative_numbers() -> None:
     assert _write(CLOSED) == -errno.EBADF
     assert _drain(CLOSED) == -errno.EBADF
     assert _send(CLOSED, 0, 1) == -errno.EBADF
-    assert _wait(CLOSED, 0) == select.POLLNVAL
+    watched = watch([CLOSED])
+    assert _wait(watched, 0) == 1
+    assert _happened(watched, 0) == select.POLLNVAL
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         assert _send(udp.fileno(), 8, 1) == -errno.EFAULT
 

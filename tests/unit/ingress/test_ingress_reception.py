@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from receive_ring import NOW_NS, Received, ReceiveRing, frame
 
-from services.common.coalesce import QUIET_NS
+from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import STALE_NS, PrivateRing
+from services.common.system_calls import watch
 from services.ingress.reception import NO_BELL, Stretch, receive
 from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
 
 SLEEPS = 48  # word of the ring's header
-LONG_NS = 60_000_000_000
 
 
 class Ingress:
@@ -38,7 +38,6 @@ class Ingress:
         self.heard, self.bell = os.pipe()
         os.set_blocking(self.heard, False)
         self.slot = self._put = 0
-        self.busy_at_ns = 0
 
     def put(self, *frames: bytes) -> None:
         """Frames that come in now."""
@@ -46,20 +45,18 @@ class Ingress:
             self.receive.put(self._put % self.receive.geometry.slots, Received(one, age_ns=NOW_NS - time.time_ns()))
             self._put += 1
 
-    def run(self, stretch_ns: int = LONG_NS, *, rings: bool = True) -> Stretch:
+    def run(self, stretch_ns: int = STRETCH_NS, *, rings: bool = True) -> Stretch:
         done: Stretch = receive(
             self.receive.memory,
             self.receive.statuses,
             self.receive.geometry,
-            self.socket,
+            watch([self.socket]),
             self.slot,
             self.target,
             self.bell if rings else NO_BELL,
             stretch_ns,
-            self.busy_at_ns,
         )
         self.slot = done.slot
-        self.busy_at_ns = done.busy_at_ns
         return done
 
     def rung(self) -> int:
@@ -80,61 +77,66 @@ def ingress() -> Iterator[Ingress]:
     made.close()
 
 
-def test_it_comes_back_when_nothing_has_come_for_a_while(ingress: Ingress) -> None:
+def test_it_goes_on_until_time_is_up(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(b"2"))
+    os.write(ingress.wire, b"x")  # the socket stays readable: it never sleeps
     before = time.monotonic_ns()
     done = ingress.run()
-    assert (done.slot, done.handed, done.arp, done.quiet) == (2, 2, 0, True)
-    assert before <= done.busy_at_ns <= time.monotonic_ns() - QUIET_NS
-    again = ingress.run()
-    assert (again.slot, again.handed, again.quiet, again.busy_at_ns) == (2, 0, True, done.busy_at_ns)
+    assert time.monotonic_ns() - before >= STRETCH_NS
+    assert (done.slot, done.handed, done.arp, done.failed) == (2, 2, 0, False)
+
+
+def test_it_comes_back_when_nothing_has_come_for_long(ingress: Ingress) -> None:
+    before = time.monotonic()
+    done = ingress.run()
+    assert time.monotonic() - before >= SLEEP_MS / 1000
+    assert (done.slot, done.handed, done.failed) == (0, 0, False)
 
 
 def test_without_time_it_makes_one_walk(ingress: Ingress) -> None:
     ingress.put(frame(b"1"))
     done = ingress.run(0)
-    assert (done.slot, done.handed, done.quiet) == (1, 1, False)
+    assert (done.slot, done.handed) == (1, 1)
 
 
 def test_arp_ends_the_stretch(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(bytes(28), 0x0806), frame(b"2"))
     done = ingress.run()
-    assert (done.handed, done.arp, done.quiet) == (2, 1, False)
+    assert (done.handed, done.arp) == (2, 1)
 
 
 def test_it_rings_once_for_a_sleeper(ingress: Ingress) -> None:
     ingress.ring.words[SLEEPS] = 1
     ingress.put(frame(b"1"))
-    assert ingress.run().bells == ingress.rung() == 1
+    assert ingress.run(0).bells == ingress.rung() == 1
     ingress.put(frame(b"2"))
-    assert ingress.run().bells == ingress.rung() == 0
+    assert ingress.run(0).bells == ingress.rung() == 0
 
 
 def test_without_a_bell_it_rings_for_nobody(ingress: Ingress) -> None:
     ingress.ring.words[SLEEPS] = 1
     ingress.put(frame(b"1"))
-    assert ingress.run(rings=False).bells == ingress.rung() == 0
+    assert ingress.run(0, rings=False).bells == ingress.rung() == 0
 
 
 def test_a_frame_waits_for_a_full_ring_until_it_is_stale(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(b"2"), frame(b"3"))
     before = time.time_ns()
-    done = ingress.run()
+    done = ingress.run(10 * STALE_NS)
     assert time.time_ns() - before >= STALE_NS
-    assert (done.slot, done.handed, done.quiet) == (3, 2, True)
+    assert (done.slot, done.handed) == (3, 2)
     assert ingress.counters[Counter.DROP_FORWARDER_FULL] == 1
 
 
 def test_a_full_ring_does_not_hold_python_up(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(b"2"), frame(b"3"))
-    done = ingress.run(QUIET_NS)
-    assert (done.slot, done.handed, done.quiet) == (2, 2, False)
+    done = ingress.run()
+    assert (done.slot, done.handed) == (2, 2)
 
 
 def test_an_error_on_the_socket_brings_it_back(ingress: Ingress) -> None:
     os.dup2(ingress.bell, ingress.socket)  # the writing end of a pipe without a reader is in error
     os.dup2(ingress.wire, ingress.heard)
     ingress.put(frame(b"1"))
-    done = ingress.run()
-    assert (done.handed, done.quiet) == (1, True)
-    assert time.monotonic_ns() >= done.busy_at_ns
+    done = ingress.run(10 * STALE_NS)
+    assert (done.handed, done.failed) == (1, True)
