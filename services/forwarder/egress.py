@@ -95,19 +95,25 @@ class Egress:
         sent = _send_all(sender.fileno(), self._messages[slot].ctypes.data, count, lengths)
         self._count(index, sent, Counter.FORWARDED)
 
-    def send(self, slot: int, frame: bytes) -> None:
-        """Send one frame that was generated here, and count it."""
+    def send(
+        self,
+        slot: int,
+        frame: bytes,
+        header: bytes = virtio_net.PLAIN,
+        counter: Counter = Counter.GENERATED_SENT,
+    ) -> None:
+        """Send one frame behind its virtio network header, and count it."""
         if slot not in self._sockets:
             self._counters.add(Counter.DROP_TX_FAILED)
             return
         sender, index = self._sockets[slot]
-        data = ctypes.create_string_buffer(virtio_net.PLAIN + frame, len(virtio_net.PLAIN) + len(frame))
+        data = ctypes.create_string_buffer(header + frame, len(header) + len(frame))
         vector = np.array([ctypes.addressof(data), len(data)], np.int64)
         message = np.zeros(_MESSAGE_BYTES // 8, np.int64)
         message[_VECTOR_FIELD // 8] = vector.ctypes.data
         message[_VECTOR_COUNT_FIELD // 8] = 1
         sent = _send_all(sender.fileno(), message.ctypes.data, 1, vector[1:])
-        self._count(index, sent, Counter.GENERATED_SENT)
+        self._count(index, sent, counter)
 
     def _count(self, index: int, sent: "_Sent", counter: Counter) -> None:
         self._counters.add(counter, sent.frames, index)

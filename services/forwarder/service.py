@@ -16,33 +16,30 @@ from services.common.bus import (
     StateSubscriber,
     also_listen,
     bound,
-    connected,
     hold_instance,
     receive,
-    try_send,
 )
 from services.common.coalesce import Coalescer, Wait, wait_briefly
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
+from services.common.ledger import TakenLedger
 from services.common.messages import (
-    MAX_BATCH_FRAMES,
     Bell,
     Frame,
     FrameBatch,
+    Handed,
     MessageError,
     NeighbourState,
-    NeighboursUsed,
     RouterState,
     RpcError,
     decode,
     decode_frames,
-    encode,
-    encode_frames,
 )
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
 from services.forwarder.egress import Egress, error_text
+from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
@@ -89,7 +86,8 @@ class Forwarder:
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
-        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress)
+        self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
         for socket in (self._bell, self._frames, self._rpc.socket):
@@ -138,9 +136,8 @@ class Forwarder:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._apply(self._on_router_state, state, now)
-        for neighbours in self._neighbours.receive(now):
-            if isinstance(neighbours, NeighbourState):
-                self._tables.apply_neighbour_state(neighbours)
+        told = self._neighbours.receive(now)
+        self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(SLOW_BUDGET):
             if (parts := receive(self._frames)) is None:
                 break
@@ -244,20 +241,22 @@ class Forwarder:
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
             self._egress.send(send.slot, send.frame)
-        for first in range(0, len(actions.resolve), MAX_BATCH_FRAMES):
-            frames = actions.resolve[first : first + MAX_BATCH_FRAMES]
-            sent = try_send(self._arp, encode_frames("unresolved", frames))
-            for frame in frames:
-                self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
+        self._arp.resolve(actions.resolve)
 
     def _on_frames(self, parts: list[bytes], now: float) -> None:
         header = decode(parts[0])
+        if isinstance(header, Handed) and len(parts) == 1:
+            self._taken.expect(header.interface, header.handed)
+            return
         if not isinstance(header, FrameBatch):
             raise MessageError("not a batch of frames")
         if header.purpose == "ip":
             self._on_inline(header, parts[1:], now)
         elif header.purpose == "unreachable":
-            self._on_unreachable(decode_frames(header, parts[1:]), now)
+            frames = decode_frames(header, parts[1:])
+            self._taken.expect(0, header.handed)
+            self._on_unreachable(frames, now)
+            self._taken.take(0, header.handed, header.count)
         else:
             raise MessageError(f"frames for another purpose: {header.purpose}")
 
@@ -265,9 +264,11 @@ class Forwarder:
         inline = self._inline
         in_interface = inline.load(header, parts)
         row = counter_row(self.counters, in_interface)
+        self._taken.expect(in_interface, header.handed)
         first = 0
         while count := inline.place(first):
             self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
+            self._taken.take(in_interface, header.handed, count)
             first += count
 
     def _on_unreachable(self, frames: list[Frame], now: float) -> None:
@@ -327,9 +328,8 @@ class Forwarder:
         self._control.malformed = self._neighbours.malformed = 0
         if now >= self._used_at:
             self._used_at = now + USED_INTERVAL_S
-            used = self._tables.take_used()
-            if used:
-                try_send(self._arp, [encode(NeighboursUsed(neighbours=used))])
+            self._arp.tell_used(self._tables.take_used())
+        self._arp.keep_house(now)
         self._reporter.report_when_due(
             now,
             ready=self._control.tracker.synchronised,

@@ -12,6 +12,7 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
 from services.common.kernels import kernel
+from services.common.ledger import HandedLedger
 from services.common.memory import copy_bytes
 from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, Bell, FrameBatch, encode
 
@@ -25,6 +26,9 @@ class Handover(Protocol):
 
     def after_walk(self, frames: int, *, must_wake: bool) -> None:
         """Hand over the frames of a walk, `frames` of them since the last call."""
+
+    def keep_house(self, now: float) -> None:
+        """Do what is due now and then."""
 
     def close(self) -> None:
         """Let go: the interface is served no more."""
@@ -50,6 +54,9 @@ class SharedMemoryHandover:
             self._count(Counter.BELLS)
         elif isinstance(self.ring, RingProducer):
             self.ring.wake_later()
+
+    def keep_house(self, now: float) -> None:
+        """Do nothing: the ring itself tells how far both ends are."""
 
     def close(self) -> None:
         """Take the ring away."""
@@ -87,6 +94,7 @@ class InlineHandover:
         """Connect to the forwarder."""
         self.ring: RingProducer | PrivateRing = PrivateRing(MAX_BATCH_FRAMES, INLINE_AREA_BYTES)
         self._frames = connected(context, zmq.PUSH, endpoints.forwarder_frames)
+        self._ledger = HandedLedger(counters, Counter.HANDED_FORWARDER, index)
         self._index = index
         self._counters = counters
         self._head = 0
@@ -103,13 +111,19 @@ class InlineHandover:
         descriptors["in_interface"] = self._index
         descriptors["packet_type"] = self._fields[:frames, 0]
         descriptors["bytes"] = self._fields[:frames, 1]
-        header = encode(FrameBatch(purpose="ip", count=frames))
+        header = encode(FrameBatch(purpose="ip", count=frames, handed=self._ledger.begin(frames)))
         self._head += frames
         if isinstance(ring, PrivateRing):
             ring.give_back_all()
         if not try_send(self._frames, [header, descriptors.tobytes(), self._bytes[:length].tobytes()]):
+            self._ledger.undo(frames)
             self._counters.add(Counter.HANDED, -frames, self._index)
             self._counters.add(Counter.DROP_FORWARDER_FULL, frames, self._index)
+
+    def keep_house(self, now: float) -> None:
+        """Tell the forwarder how many frames it was handed."""
+        if announcement := self._ledger.due(now):
+            try_send(self._frames, [announcement])
 
     def close(self) -> None:
         """Close the socket."""

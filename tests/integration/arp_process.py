@@ -24,6 +24,7 @@ from services.common.counters import Counter, CounterBlock, Kind
 from services.common.endpoints import Endpoints
 from services.common.messages import (
     Frame,
+    Handed,
     Interface,
     InterfaceAddress,
     NeighbourState,
@@ -163,6 +164,8 @@ class Router:
                 self.neighbours.pop(gone, None)
         while (parts := receive(self.forwarder)) is not None:
             header = decode(parts[0])
+            if isinstance(header, Handed):
+                continue
             assert header.purpose == "unreachable"
             self.returned += decode_frames(header, parts[1:])
         self.heard += self.host.received()

@@ -25,6 +25,7 @@ from services.common.messages import (
     Bell,
     Frame,
     FrameBatch,
+    Handed,
     Neighbour,
     NeighbourState,
     NeighboursUsed,
@@ -101,6 +102,7 @@ class Router:
         self.unresolved: list[Frame] = []
         self.batches: list[int] = []
         self.used: set[tuple[int, int]] = set()
+        self.taken = 0
         self.report: Report | None = None
         self._before: dict[str, int] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -144,7 +146,7 @@ class Router:
         known = [
             Neighbour(interface=index, address=address, mac=mac) for (index, address), mac in self.neighbours.items()
         ]
-        return NeighbourState(full=True, neighbours=known)
+        return NeighbourState(full=True, neighbours=known, taken=self.taken)
 
     # --- Processes
 
@@ -213,6 +215,12 @@ class Router:
             elif isinstance(message, FrameBatch) and message.purpose == "unresolved":
                 self.unresolved += decode_frames(message, parts[1:])
                 self.batches.append(message.count)
+                assert message.handed is not None
+                self.taken = message.handed + message.count
+            elif isinstance(message, Handed):
+                self.taken = message.handed
+                if message.answer:
+                    self.arp.publish(NeighbourState(taken=self.taken), clock())
         for host in self.hosts:
             host.listen()
 
@@ -222,7 +230,7 @@ class Router:
     def learn(self, number: int, address: int, mac: bytes = HOST_MAC) -> None:
         self.neighbours[self.index(number), address] = mac
         known = Neighbour(interface=self.index(number), address=address, mac=mac)
-        self.arp.publish(NeighbourState(neighbours=[known]), clock())
+        self.arp.publish(NeighbourState(neighbours=[known], taken=self.taken), clock())
 
     def hand(self, parts: list[bytes]) -> None:
         """Send a message to the forwarder's frames endpoint."""
@@ -260,9 +268,9 @@ class Router:
         return self.counted().get(counter.name, 0)
 
     def check_balance(self) -> None:
-        """What the forwarder took or made is sent, delivered, consumed, dropped or handed on."""
+        """What the forwarder took or made is sent, delivered, consumed, dropped, held or handed on."""
         counted = self.counted()
-        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED}
+        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED, Kind.WAITING}
         left = sum(counted.get(counter.name, 0) for counter in Counter if counter.kind in fates)
         entered = counted.get("TAKEN", 0) + counted.get("GENERATED", 0)
         assert entered == left + counted.get("HANDED", 0), counted
