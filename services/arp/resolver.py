@@ -19,6 +19,7 @@ from services.arp.waiting import WaitingFrames
 from services.common.counters import Counter
 from services.common.messages import Frame, Neighbour, RouterState
 from services.common.parameters import ArpParameters
+from services.common.token_bucket import TokenBucket
 from services.common.wire import ethernet
 from services.common.wire.arp import REPLY, REQUEST, ArpMessage
 
@@ -42,6 +43,7 @@ class Resolver:
         self._waiting = WaitingFrames()
         self._timers = Deadlines()
         self._announcer = Announcer()
+        self._requests: dict[int, TokenBucket] = {}
 
     # --- Inputs -------------------------------------------------------------------------------------------------------
 
@@ -49,6 +51,7 @@ class Resolver:
         """Take over control's interfaces and parameters."""
         if state.parameters is not None:
             self._parameters = state.parameters.arp
+            self._requests.clear()
         changes = self._links.apply(state)
         actions = [action for change in changes for action in self._on_link_change(change, now)]
         if changes or state.parameters is not None:
@@ -67,6 +70,8 @@ class Resolver:
         event = Event.DATAGRAM
         if entry.state in _WITHOUT_REQUEST and (now < entry.refused_until or not link.addresses):
             event = Event.DATAGRAM_REFUSED
+        elif entry.state in _WITHOUT_REQUEST and not self._requests_of(link.index, now).has_token(now):
+            return [*actions, Count(Counter.DROP_ARP_REQUESTS, link.index)]
         elif entry.state is State.NONE and not self._make_room(actions, now):
             return [*actions, Count(Counter.DROP_NEIGHBOUR_TABLE, link.index)]
         return actions + self._step(entry, event, now, frame=frame)
@@ -146,6 +151,8 @@ class Resolver:
         before, after = change
         is_up = after is not None and after.up
         actions: list[Action] = []
+        if after is None:
+            self._requests.pop(before.index if before is not None else 0, None)
         if before is not None and not is_up:
             entries = [entry for entry in self._table if entry.interface == before.index]
             actions += [action for entry in entries for action in self._step(entry, Event.LINK_DOWN, now)]
@@ -238,7 +245,7 @@ class Resolver:
             case Do.QUEUE | Do.SEND | Do.RETURN if frame is not None:
                 actions = self._do_with_frame(do, entry, frame)
             case Do.ASK_ALL | Do.ASK_ONE:
-                actions = self._ask(entry, ethernet.BROADCAST if do is Do.ASK_ALL else entry.mac)
+                actions = self._ask(entry, ethernet.BROADCAST if do is Do.ASK_ALL else entry.mac, now)
             case Do.SEND_WAITING | Do.RETURN_WAITING | Do.DROP_WAITING:
                 actions = self._release(do, entry, event)
             case Do.PUBLISH if entry.mac is not None:
@@ -274,14 +281,26 @@ class Resolver:
             return []
         return [Transmit(entry.interface, entry.mac, link.mac, frames, waited)]
 
-    def _ask(self, entry: Entry, destination: bytes | None) -> list[Action]:
+    def _ask(self, entry: Entry, destination: bytes | None, now: float) -> list[Action]:
         entry.attempts += 1
         link = self._links.get(entry.interface)
         source = link.source_for(entry.address) if link is not None else None
         if link is None or source is None or destination is None:
             return []  # the addresses went while it was asked for: it fails in its time
+        self._requests_of(link.index, now).owe(now)
         message = ArpMessage(REQUEST, link.mac, source, entry.mac or ethernet.NO_MAC, entry.address)
         return [SendArp(entry.interface, destination, message)]
+
+    def _requests_of(self, interface: int, now: float) -> TokenBucket:
+        """Return the requests that may be sent on an interface.
+
+        New resolutions wait for their turn; repetitions and probes, which are bounded by the table, always go out and
+        count against later ones, so that a sweep takes no neighbour away that is in use.
+        """
+        if interface not in self._requests:
+            most = self._parameters.requests_per_second
+            self._requests[interface] = TokenBucket.full(most, most, now)
+        return self._requests[interface]
 
     def _is_exhausted(self, entry: Entry) -> bool:
         allowed = {State.INCOMPLETE: self._parameters.multicast_solicit, State.PROBE: self._parameters.unicast_solicit}

@@ -112,6 +112,7 @@ class Counter(IntEnum):
     DROP_ARP_SENDER = Kind.DROPPED, "an ARP message whose sender no host of this link can be"
     DROP_NEIGHBOUR_QUEUE = Kind.DROPPED, "too many frames wait for this neighbour: the oldest goes"
     DROP_NEIGHBOUR_TABLE = Kind.DROPPED, "the neighbour table is full"
+    DROP_ARP_REQUESTS = Kind.DROPPED, "no more ARP requests may be sent on the interface in this second"
     DROP_RESTARTED = Kind.DROPPED, "held by a service that was killed, or on the way to one"
 
     # More about frames that are counted above, and about the bus

@@ -1,7 +1,7 @@
 """Frames for arp, and what comes back of it: neighbours, and with them the frames that were held for them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
@@ -9,12 +9,17 @@ from services.common.bus import connected, try_send
 from services.common.counters import Counter, CounterBlock
 from services.common.ledger import HandedLedger
 from services.common.messages import MAX_BATCH_FRAMES, Frame, NeighbourState, NeighboursUsed, encode, encode_frames
+from services.common.token_bucket import TokenBucket
 from services.common.wire import virtio_net
 from services.forwarder.egress import Egress
 from services.forwarder.holding import Holding, Release
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 
-_MACS_END = virtio_net.HEADER_BYTES + 12  # behind both MAC addresses
+FRAMES_PER_SECOND: Final = 10_000
+"""Frames that may go to arp: at about 10 µs each a tenth of the forwarder's time, whatever comes."""
+BURST_FRAMES: Final = 1024
+"""And so many at once: four batches."""
+_MACS_END: Final = virtio_net.HEADER_BYTES + 12  # behind both MAC addresses
 
 
 class ArpHandover:
@@ -27,6 +32,7 @@ class ArpHandover:
         counters: CounterBlock,
         tables: ForwardingTables,
         egress: Egress,
+        now: float,
     ) -> None:
         """Connect to arp; write off what a killed predecessor held."""
         self._socket = connected(context, zmq.PUSH, endpoint)
@@ -35,7 +41,12 @@ class ArpHandover:
         self._egress = egress
         self._ledger = HandedLedger(counters, Counter.HANDED_ARP)
         self._holding = Holding()
+        self._budget = TokenBucket.full(FRAMES_PER_SECOND, BURST_FRAMES, now)
         counters.write_off_waiting()
+
+    def admit(self, now: float) -> bool:
+        """Tell whether one more received frame may go to arp."""
+        return self._budget.take(now)
 
     def resolve(self, frames: Sequence[Frame]) -> None:
         """See to frames whose next hop the tables do not know."""

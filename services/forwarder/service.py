@@ -48,8 +48,6 @@ from services.forwarder.tables import NO_SLOT, ForwardingTables
 
 SLOW_BUDGET: Final = 32
 """Frames of a batch that the slow path takes; at about 40 µs each they hold the next batch up by 1.3 ms."""
-ARP_BUDGET: Final = 64
-"""Frames of a batch that go to arp."""
 UNREACHABLE_BUDGET: Final = 64
 """Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
 SOCKET_INTERVAL_S: Final = 0.001
@@ -86,7 +84,7 @@ class Forwarder:
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
-        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress)
+        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock())
         self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
@@ -212,12 +210,11 @@ class Forwarder:
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
-        unresolved = decided = 0
+        decided = 0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
             if verdict is Counter.HANDED:
-                unresolved += 1
-                if unresolved > ARP_BUDGET:
+                if not self._arp.admit(now):
                     self.counters.add(Counter.DROP_ARP_FULL, 1, in_interface)
                     continue
             else:

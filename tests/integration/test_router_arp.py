@@ -1,12 +1,13 @@
 """ARP as the hosts around a router see it (conformance rows A1-A12), forwarder and arp working together."""
 
 import os
+import struct
 import time
 from ipaddress import IPv4Address
 
 import pytest
 from router_lab import RouterLab, second_address, wait_for
-from router_traffic import Wire
+from router_traffic import Pinger, Wire
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -59,3 +60,39 @@ class TestA3QueuedDatagrams:
             control.settle()
             assert control.counts().since(before, "DROP_") == {}
             assert arrived(far, destination) == list(range(1, count + 1))
+
+
+class TestA8Sweep:
+    """A sweep neither grows the table nor stops flows whose neighbours are known."""
+
+    DESTINATIONS = 16_384
+    NETWORK = IPv4Address("10.77.0.0")
+
+    def test_known_flows_lose_nothing(self, pair: RouterLab) -> None:
+        control = pair.control()
+        with (
+            second_address(pair, "router", "10.77.0.1/16", "eth1"),
+            Pinger(pair, "host1", "192.168.0.2", 0.02) as pinger,
+            Wire(pair, "host1") as near,
+        ):
+            wait_for("the route", lambda: control.route_kind("10.77.1.1") == "unicast")
+            pinger.wait_for_replies(5)
+            macs = bytes.fromhex((control.mac("eth0") + near.mac).replace(":", ""))
+            for number in range(1, self.DESTINATIONS):
+                near.send(macs + b"\x08\x00" + self._datagram(int(self.NETWORK) + 4 * number))
+                if number % 64 == 0:
+                    time.sleep(0.004)
+            pinger.wait_for_replies(20)
+            assert pinger.lost() == 0
+            neighbours = control.show("neigh", "show", "dev", "eth1")
+            assert len(neighbours) <= 1024
+            assert {"192.168.0.2"} <= {one["dst"] for one in neighbours}
+
+    @staticmethod
+    def _datagram(destination: int) -> bytes:
+        """UDP from 192.168.1.2 port 1000 to port 9, 28 bytes long, TTL 64 (RFC 791, RFC 768)."""
+        words = [0x4500, 28, 0, 0, 0x4011, 0, 0xC0A8, 0x0102, destination >> 16, destination & 0xFFFF]
+        total = sum(words)
+        total = (total & 0xFFFF) + (total >> 16)
+        words[5] = ~(total + (total >> 16)) & 0xFFFF
+        return struct.pack("!14H", *words, 1000, 9, 8, 0)

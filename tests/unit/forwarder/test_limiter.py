@@ -3,7 +3,8 @@
 import pytest
 
 from services.common.parameters import IcmpParameters
-from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter, TokenBucket
+from services.common.token_bucket import TokenBucket
+from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
