@@ -50,8 +50,9 @@ class Resolver:
     def on_router_state(self, state: RouterState, now: float) -> list[Action]:
         """Take over control's interfaces and parameters."""
         if state.parameters is not None:
+            if state.parameters.arp.requests_per_second != self._parameters.requests_per_second:
+                self._requests.clear()
             self._parameters = state.parameters.arp
-            self._requests.clear()
         changes = self._links.apply(state)
         actions = [action for change in changes for action in self._on_link_change(change, now)]
         if changes or state.parameters is not None:
@@ -100,6 +101,29 @@ class Resolver:
         entries = (self._table.get(key) for key in neighbours)
         return [action for entry in entries if entry for action in self._step(entry, Event.USED, now)]
 
+    def on_remove(self, neighbour: Key, now: float) -> list[Action] | None:
+        """Forget a neighbour; None where there is none that may be forgotten."""
+        entry = self._table.get(neighbour)
+        if entry is None or Event.REMOVED not in TRANSITIONS[entry.state]:
+            return None
+        return self._step(entry, Event.REMOVED, now)
+
+    def on_flush(self, interface: int | None, now: float) -> list[Action]:
+        """Forget the neighbours of an interface, or of all of them, that are not permanent."""
+        entries = [entry for entry in self._table if interface in (None, entry.interface)]
+        return [action for entry in entries for action in self._step(entry, Event.REMOVED, now)]
+
+    def on_examine(self, neighbour: Key, now: float) -> list[Action] | None:
+        """Ask a neighbour at once, whatever its state; None where the interface cannot ask, or the table is full."""
+        link = self._links.get(neighbour[0])
+        entry = self._entry(*neighbour, now)
+        actions: list[Action] = []
+        if link is None or not link.up or not link.addresses:
+            return None
+        if entry.state is State.NONE and not self._make_room(actions, now):
+            return None
+        return actions + self._step(entry, Event.EXAMINED, now)
+
     def on_time(self, now: float) -> list[Action]:
         """Do what is due at `now`; `next_deadline` says when to call it."""
         actions = self._announcer.on_time(self._links, now)
@@ -141,6 +165,7 @@ class Resolver:
                 "state": entry.state.value,
                 "age_s": now - entry.heard_at,
                 "waiting_frames": self._waiting.count(entry.key),
+                "waiting_bytes": self._waiting.octets(entry.key),
             }
             for entry in self._table
         ]

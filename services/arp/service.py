@@ -8,10 +8,10 @@ import structlog
 import zmq
 
 from services.arp.effects import Effects
+from services.arp.questions import Questions
 from services.arp.resolver import Resolver
 from services.arp.transmit import Transmitter
 from services.common.bus import (
-    RpcRefusedError,
     RpcServer,
     StatePublisher,
     StateSubscriber,
@@ -33,7 +33,6 @@ from services.common.messages import (
     NeighbourState,
     NeighboursUsed,
     RouterState,
-    RpcError,
     decode,
     decode_frames,
     encode_frames,
@@ -70,7 +69,6 @@ class ArpService:
         self._forwarder = connected(context, zmq.PUSH, endpoints.forwarder_frames)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)
-        self._rpc = RpcServer(context, endpoints.arp_rpc, self._answer)
         self._reporter = Reporter(context, endpoints, "arp", INSTANCE, self._counters)
         self._effects = Effects(
             self._counters,
@@ -79,6 +77,7 @@ class ArpService:
             self._publish,
             log,
         )
+        self._rpc = RpcServer(context, endpoints.arp_rpc, Questions(self._resolver, self._effects))
         self._poller = zmq.Poller()
         for socket in (self._state.snapshots, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
@@ -191,8 +190,3 @@ class ArpService:
 
     def _full_state(self) -> NeighbourState:
         return NeighbourState(full=True, neighbours=self._resolver.usable(), taken=self._taken.taken())
-
-    def _answer(self, method: str, _params: dict[str, Any]) -> Any:
-        if method == "neigh.show":
-            return self._resolver.show(clock())
-        raise RpcRefusedError(RpcError(code="unknown-method", message=f"arp has no method {method!r}; try neigh.show"))

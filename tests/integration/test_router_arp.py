@@ -40,7 +40,7 @@ class TestA3QueuedDatagrams:
     @pytest.mark.parametrize("number", range(10))
     def test_a_stream_that_begins_before_the_answer_stays_in_order(self, pair: RouterLab, number: int) -> None:
         with second_address(pair, "host2", f"192.168.0.{100 + number}/24") as destination:
-            self._stream(pair, destination, 2 * NEIGHBOUR_QUEUE, SPACING_S)
+            self._stream(pair, destination, NEIGHBOUR_QUEUE - 8, SPACING_S)
 
     def test_a_burst_as_large_as_the_queue_loses_nothing(self, pair: RouterLab) -> None:
         with second_address(pair, "host2", "192.168.0.120/24") as destination:
@@ -96,3 +96,76 @@ class TestA8Sweep:
         total = (total & 0xFFFF) + (total >> 16)
         words[5] = ~(total + (total >> 16)) & 0xFFFF
         return struct.pack("!14H", *words, 1000, 9, 8, 0)
+
+
+class TestNeighbourCommands:
+    """`control-cli neigh`, in ip's grammar and with its phrases."""
+
+    SILENT = "192.168.0.201"
+    MAC = "02:00:00:00:00:c9"
+
+    def _refused(self, pair: RouterLab, *words: str) -> str:
+        done = pair.control().cli("neigh", *words)
+        assert (done.returncode, done.stdout) == (1, ""), words
+        return done.stderr.removeprefix("control-cli: ").rstrip()
+
+    def _shown(self, pair: RouterLab, address: str) -> dict[str, object] | None:
+        return next(iter(pair.control().show("neigh", "show", address, "dev", "eth1")), None)
+
+    def test_permanent_entries(self, pair: RouterLab) -> None:
+        control = pair.control()
+        entry = (self.SILENT, "lladdr", self.MAC, "dev", "eth1")
+        control.change("neigh", "add", *entry, "nud", "permanent")
+        try:
+            shown = self._shown(pair, self.SILENT)
+            assert shown is not None
+            assert (shown["lladdr"], shown["state"]) == (self.MAC, ["PERMANENT"])
+            assert self._refused(pair, "add", *entry) == f"File exists: {self.SILENT} dev eth1; use replace"
+            with Wire(pair, "host1") as near, Wire(pair, "host2") as far:
+                self._is_used(near, far, control.mac("eth0"), self.MAC)
+                control.kill("arp")
+                self._is_used(near, far, control.mac("eth0"), self.MAC)
+                new = "02:00:00:00:00:ca"
+                control.change("neigh", "replace", self.SILENT, "lladdr", new, "dev", "eth1")
+                self._is_used(near, far, control.mac("eth0"), new)
+            control.change("neigh", "flush", "dev", "eth1")
+            assert self._shown(pair, self.SILENT) is not None
+        finally:
+            control.change("neigh", "del", self.SILENT, "dev", "eth1")
+        assert self._shown(pair, self.SILENT) is None
+        gone = self._refused(pair, "del", self.SILENT, "dev", "eth1")
+        assert gone == f"No such file or directory: {self.SILENT} dev eth1"
+
+    def _is_used(self, near: Wire, far: Wire, router_mac: str, mac: str) -> None:
+        """See that a datagram to the silent address goes to this MAC."""
+        (frame,) = datagrams(near, router_mac, IPv4Address(self.SILENT), 1)
+
+        def arrives() -> bool:
+            near.send(frame)  # until the entry is in the forwarder's table
+            return bool(far.listen(lambda heard: heard[:6].hex(":") == mac))
+
+        wait_for(f"a datagram to {mac}", arrives)
+
+    def test_no_such_device(self, pair: RouterLab) -> None:
+        said = self._refused(pair, "add", self.SILENT, "lladdr", self.MAC, "dev", "eth7")
+        assert said == "No such device: eth7; there are: eth0, eth1"
+
+    def test_no_single_station(self, pair: RouterLab) -> None:
+        said = self._refused(pair, "add", self.SILENT, "lladdr", "03:00:00:00:00:01", "dev", "eth1")
+        assert said == "Invalid argument: lladdr 03:00:00:00:00:01 is no single station's"
+
+    def test_probe_delete_and_flush(self, pair: RouterLab) -> None:
+        control = pair.control()
+        (probed,) = control.show("neigh", "probe", "192.168.0.2", "dev", "eth1")
+        assert probed["state"] == ["REACHABLE"]
+        control.change("neigh", "del", "192.168.0.2", "dev", "eth1")
+        assert self._shown(pair, "192.168.0.2") is None
+        (probed,) = control.show("neigh", "probe", "192.168.0.2", "dev", "eth1")
+        assert probed["state"] == ["REACHABLE"]
+        control.change("neigh", "flush")
+        assert self._shown(pair, "192.168.0.2") is None
+
+    def test_a_probe_that_nobody_answers(self, pair: RouterLab) -> None:
+        done = pair.control().cli("--timeout", "20", "neigh", "probe", self.SILENT, "dev", "eth1")
+        assert done.returncode == 1
+        assert done.stderr == f"control-cli: {self.SILENT} dev eth1: no answer\n"
