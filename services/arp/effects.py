@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from services.arp.actions import Action, Conflict, Count, Publish, Return, SendArp, Transmit, Withdraw
+from services.arp.actions import Action, AskRoute, Conflict, Count, Publish, Return, SendArp, Transmit, Withdraw
 from services.arp.deadlines import Key
 from services.common.counters import Counter, CounterBlock
 from services.common.messages import Frame, Neighbour, NeighbourState
@@ -43,6 +43,7 @@ class Effects:
         self._publish = publish
         self._log = log
         self._changes: dict[Key, bytes | None] = {}
+        self._questions: list[AskRoute] = []
         self._returned: list[Frame] = []
         self._returned_bytes = 0
 
@@ -62,6 +63,8 @@ class Effects:
                     self._changes[interface, address] = mac
                 case Withdraw(interface, address):
                     self._changes[interface, address] = None
+                case AskRoute():
+                    self._questions.append(action)
                 case Conflict(interface, address, mac):
                     self._log.warning(
                         "another host uses an address of this router",
@@ -80,6 +83,11 @@ class Effects:
             )
             self._changes = {}
             self._publish(state)
+
+    def take_questions(self) -> list[AskRoute]:
+        """Return the questions for the forwarder since the last call."""
+        questions, self._questions = self._questions, []
+        return questions
 
     def _transmit(self, action: Transmit) -> None:
         macs = action.destination + action.source

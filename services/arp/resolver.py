@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from services.arp.actions import Action, Count, Publish, Return, SendArp, Transmit, Withdraw
+from services.arp.actions import Action, AskRoute, Count, Publish, Return, SendArp, Transmit, Withdraw
 from services.arp.announcer import Announcer
 from services.arp.deadlines import Deadlines, Key
 from services.arp.links import Link, LinkChange, Links
+from services.arp.proxy import ProxyQuestions, Route
 from services.arp.reception import PAYLOAD_START, read_message
 from services.arp.states import TRANSITIONS, Do, Event, State
 from services.arp.table import Entry, NeighbourTable
@@ -43,6 +44,7 @@ class Resolver:
         self._waiting = WaitingFrames()
         self._timers = Deadlines()
         self._announcer = Announcer()
+        self._proxy = ProxyQuestions()
         self._requests: dict[int, TokenBucket] = {}
 
     # --- Inputs -------------------------------------------------------------------------------------------------------
@@ -91,10 +93,21 @@ class Resolver:
         is_for_us = message.target_ip in link.own
         if is_for_us and message.operation == REQUEST:
             actions.append(_reply(link, message))
+        elif not is_for_us and (number := self._proxy.ask(link, message, now)) is not None:
+            actions.append(AskRoute(number, message.target_ip))
         if message.sender_ip:
             is_reply_to_us = is_for_us and message.operation == REPLY and frame.packet_type == ethernet.PACKET_HOST
             actions += self._on_sender(link, message, now, is_for_us=is_for_us, is_reply_to_us=is_reply_to_us)
         return actions
+
+    def on_route(self, number: int, route: Route, now: float) -> list[Action]:
+        """Take the forwarder's answer to `AskRoute`: answer the request where it says so, and learn its sender."""
+        question = self._proxy.on_route(number, route, now)
+        link = self._links.get(question.interface) if question is not None else None
+        if question is None or link is None or not link.up or not link.proxy_arp:
+            return []
+        sender = self._on_sender(link, question.message, now, is_for_us=True, is_reply_to_us=False)
+        return [_reply(link, question.message), *sender]
 
     def on_used(self, neighbours: Iterable[Key], now: float) -> list[Action]:
         """Take note of neighbours that the forwarder sent frames to."""

@@ -10,6 +10,7 @@ import zmq
 from services.arp.effects import Effects
 from services.arp.questions import Questions
 from services.arp.resolver import Resolver
+from services.arp.route_client import RouteClient
 from services.arp.transmit import Transmitter
 from services.common.bus import (
     RpcServer,
@@ -78,8 +79,9 @@ class ArpService:
             log,
         )
         self._rpc = RpcServer(context, endpoints.arp_rpc, Questions(self._resolver, self._effects))
+        self._routes = RouteClient(context, endpoints.forwarder_rpc)
         self._poller = zmq.Poller()
-        for socket in (self._state.snapshots, self._rpc.socket):
+        for socket in (self._state.snapshots, self._rpc.socket, self._routes.socket):
             self._poller.register(socket, zmq.POLLIN)
 
     def run(self, stop: StopFlag) -> None:
@@ -95,6 +97,7 @@ class ArpService:
         """Close everything, and let go of the instance's name."""
         for part in (self._transmitter, self._frames, self._forwarder, self._control, self._state, self._rpc):
             part.close()
+        self._routes.close()
         self._reporter.close()
         self._counters.close()
         self._lock.close()
@@ -104,13 +107,18 @@ class ArpService:
         self._follow_control(now)
         if self._is_told_interfaces:
             self._take_frames(now)
+        for number, route in self._routes.answers():
+            self._effects.perform(self._resolver.on_route(number, route, now))
         self._effects.perform(self._resolver.on_time(now))
         self._effects.flush()
+        for question in self._effects.take_questions():
+            self._routes.ask(question)
         if self._is_asked:
             self._publish(NeighbourState())
         if announcement := self._handed.due(now):
             try_send(self._forwarder, [announcement])
-        malformed = self._state.answer_requests() + self._rpc.serve()
+        malformed = self._state.answer_requests() + self._rpc.serve() + self._routes.malformed
+        self._routes.malformed = 0
         if malformed:
             self._counters.add(Counter.BAD_MESSAGES, malformed)
         self._state.beat(now)

@@ -113,6 +113,7 @@ class Router:
         self.rpc = RpcClient(self.context, endpoints.arp_rpc)
         self.parameters = PATIENT
         self.neighbours: dict[tuple[int, int], bytes] = {}
+        self.taken = 0
         self.returned: list[Frame] = []
         self.report: Report | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -159,6 +160,7 @@ class Router:
             assert isinstance(state, NeighbourState)
             if state.full:
                 self.neighbours = {}
+            self.taken = state.taken
             self.neighbours |= {(each.interface, each.address): each.mac for each in state.neighbours}
             for gone in state.gone:
                 self.neighbours.pop(gone, None)
