@@ -23,6 +23,7 @@ from arp_process import (
     REPOSITORY,
     ROUTER_NS,
     SILENT,
+    SILENT_BYTES,
     Host,
     Router,
     arp_bytes,
