@@ -14,13 +14,13 @@ from services.arp.deadlines import Deadlines, Key
 from services.arp.links import Link, LinkChange, Links
 from services.arp.proxy import ProxyQuestions, Route
 from services.arp.reception import PAYLOAD_START, read_message
+from services.arp.requests import RequestLimits
 from services.arp.states import TRANSITIONS, Do, Event, State
 from services.arp.table import Entry, NeighbourTable
 from services.arp.waiting import WaitingFrames
 from services.common.counters import Counter
 from services.common.messages import Frame, Neighbour, RouterState
 from services.common.parameters import ArpParameters
-from services.common.token_bucket import TokenBucket
 from services.common.wire import ethernet
 from services.common.wire.arp import REPLY, REQUEST, ArpMessage
 
@@ -45,15 +45,13 @@ class Resolver:
         self._timers = Deadlines()
         self._announcer = Announcer()
         self._proxy = ProxyQuestions()
-        self._requests: dict[int, TokenBucket] = {}
+        self._requests = RequestLimits()
 
     # --- Inputs -------------------------------------------------------------------------------------------------------
 
     def on_router_state(self, state: RouterState, now: float) -> list[Action]:
         """Take over control's interfaces and parameters."""
         if state.parameters is not None:
-            if state.parameters.arp.requests_per_second != self._parameters.requests_per_second:
-                self._requests.clear()
             self._parameters = state.parameters.arp
         changes = self._links.apply(state)
         actions = [action for change in changes for action in self._on_link_change(change, now)]
@@ -73,7 +71,7 @@ class Resolver:
         event = Event.DATAGRAM
         if entry.state in _WITHOUT_REQUEST and (now < entry.refused_until or not link.addresses):
             event = Event.DATAGRAM_REFUSED
-        elif entry.state in _WITHOUT_REQUEST and not self._requests_of(link.index, now).has_token(now):
+        elif entry.state in _WITHOUT_REQUEST and not self._requests.may_begin(entry.key, now, self._parameters):
             return [*actions, Count(Counter.DROP_ARP_REQUESTS, link.index)]
         elif entry.state is State.NONE and not self._make_room(actions, now):
             return [*actions, Count(Counter.DROP_NEIGHBOUR_TABLE, link.index)]
@@ -189,9 +187,8 @@ class Resolver:
         before, after = change
         is_up = after is not None and after.up
         actions: list[Action] = []
-        if after is None:
-            self._requests.pop(before.index if before is not None else 0, None)
         if before is not None and not is_up:
+            self._requests.forget(before.index)
             entries = [entry for entry in self._table if entry.interface == before.index]
             actions += [action for entry in entries for action in self._step(entry, Event.LINK_DOWN, now)]
         announced = before.own if before is not None and before.up else frozenset()
@@ -254,6 +251,7 @@ class Resolver:
             victim = self._table.victim()
             if victim is None:
                 return False
+            self._requests.evicted(victim.key, victim.asked_at, self._parameters)
             actions += self._step(victim, Event.EVICTED, now)
         return True
 
@@ -325,20 +323,10 @@ class Resolver:
         source = link.source_for(entry.address) if link is not None else None
         if link is None or source is None or destination is None:
             return []  # the addresses went while it was asked for: it fails in its time
-        self._requests_of(link.index, now).owe(now)
+        entry.asked_at = now
+        self._requests.sent(link.index, now, self._parameters)
         message = ArpMessage(REQUEST, link.mac, source, entry.mac or ethernet.NO_MAC, entry.address)
         return [SendArp(entry.interface, destination, message)]
-
-    def _requests_of(self, interface: int, now: float) -> TokenBucket:
-        """Return the requests that may be sent on an interface.
-
-        New resolutions wait for their turn; repetitions and probes, which are bounded by the table, always go out and
-        count against later ones, so that a sweep takes no neighbour away that is in use.
-        """
-        if interface not in self._requests:
-            most = self._parameters.requests_per_second
-            self._requests[interface] = TokenBucket.full(most, most, now)
-        return self._requests[interface]
 
     def _is_exhausted(self, entry: Entry) -> bool:
         allowed = {State.INCOMPLETE: self._parameters.multicast_solicit, State.PROBE: self._parameters.unicast_solicit}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from arp_network import ETH0, ETH1, HOST, HOST_MAC, OWN0, OWN1, REQUEST, SECOND_HOST, TO_US, Network
+from arp_network import ETH0, ETH1, HOST, HOST_MAC, OWN0, OWN1, REQUEST, SECOND_HOST, TO_US, Network, interface
 
 from services.common.counters import Counter
 from services.common.messages import Frame, RouterState
@@ -257,3 +257,28 @@ def test_requests_are_allowed_anew_by_new_parameters(make_network: MakeNetwork) 
     network.datagram(3, SECOND_HOST)
     assert len(network.requests()) == 2
     assert network.drops() == {"DROP_ARP_REQUESTS": 1}
+
+
+def test_a_next_hop_that_was_evicted_is_not_asked_twice_a_second(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(max_neighbours=1))
+    network.datagram(1)
+    network.advance(0.5)
+    network.datagram(2, SECOND_HOST)
+    network.datagram(3)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST]
+    assert network.drops() == {"DROP_NEIGHBOUR_TABLE": 1, "DROP_ARP_REQUESTS": 1}
+    network.advance(0.5)
+    network.datagram(4)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST, HOST]
+    network.answer()
+    assert network.numbers() == [4]
+
+
+def test_a_link_that_was_down_is_asked_on_at_once(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(max_neighbours=1))
+    network.datagram(1)
+    network.datagram(2, SECOND_HOST)
+    network.control(RouterState(interfaces=[interface(up=False)]))
+    network.control(RouterState(interfaces=[interface()]))
+    network.datagram(3)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST, HOST]
