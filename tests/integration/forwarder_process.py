@@ -102,7 +102,8 @@ class Router:
         self.unresolved: list[Frame] = []
         self.batches: list[int] = []
         self.used: set[tuple[int, int]] = set()
-        self.taken = 0
+        self.taken = self.asked = 0
+        self.arp_answers = True
         self.report: Report | None = None
         self._before: dict[str, int] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -219,7 +220,8 @@ class Router:
                 self.taken = message.handed + message.count
             elif isinstance(message, Handed):
                 self.taken = message.handed
-                if message.answer:
+                self.asked += message.answer
+                if message.answer and self.arp_answers:
                     self.arp.publish(NeighbourState(taken=self.taken), clock())
         for host in self.hosts:
             host.listen()
@@ -227,10 +229,11 @@ class Router:
     def publish(self, state: RouterState) -> None:
         self.control.publish(state, clock())
 
-    def learn(self, number: int, address: int, mac: bytes = HOST_MAC) -> None:
+    def learn(self, number: int, address: int, mac: bytes = HOST_MAC, *, untaken: int = 0) -> None:
+        """Play arp that has learned a neighbour, and has not taken so many of the forwarder's last frames yet."""
         self.neighbours[self.index(number), address] = mac
         known = Neighbour(interface=self.index(number), address=address, mac=mac)
-        self.arp.publish(NeighbourState(neighbours=[known], taken=self.taken), clock())
+        self.arp.publish(NeighbourState(neighbours=[known], taken=self.taken - untaken), clock())
 
     def hand(self, parts: list[bytes]) -> None:
         """Send a message to the forwarder's frames endpoint."""
