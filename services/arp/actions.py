@@ -64,4 +64,11 @@ class Conflict(NamedTuple):
     mac: bytes
 
 
-Action = SendArp | Transmit | Return | Publish | Withdraw | Count | Conflict
+class AskRoute(NamedTuple):
+    """Ask the forwarder where datagrams to an address leave; its answer bears the number."""
+
+    number: int
+    address: int
+
+
+Action = SendArp | Transmit | Return | Publish | Withdraw | Count | Conflict | AskRoute

@@ -5,10 +5,10 @@ from typing import Final
 
 import structlog
 
-from services.arp.actions import Action, Conflict, Count, Publish, Return, SendArp, Transmit, Withdraw
+from services.arp.actions import Action, AskRoute, Conflict, Count, Publish, Return, SendArp, Transmit, Withdraw
 from services.arp.deadlines import Key
 from services.common.counters import Counter, CounterBlock
-from services.common.messages import Frame, Neighbour, NeighbourState, encode_frames
+from services.common.messages import Frame, Neighbour, NeighbourState
 from services.common.wire import arp, ethernet, ipv4, virtio_net
 
 MINIMUM_FRAME_BYTES: Final = 60  # IEEE 802.3 clause 4.2.3.3: 64 with the frame check sequence, which the device adds
@@ -27,14 +27,14 @@ class Effects:
         self,
         counters: CounterBlock,
         send: Callable[[int, bytes], Counter | None],
-        hand_back: Callable[[list[bytes]], bool],
+        hand_back: Callable[[list[Frame]], bool],
         publish: Callable[[NeighbourState], None],
         log: structlog.stdlib.BoundLogger,
     ) -> None:
         """Take the outward functions.
 
         :param send: sends a virtio header and frame on an interface, and returns the drop reason or None.
-        :param hand_back: sends the parts of a batch to the forwarder, and tells whether it took them.
+        :param hand_back: sends a batch to the forwarder, and tells whether it could.
         :param publish: tells all subscribers of a change of neighbours.
         """
         self._counters = counters
@@ -43,6 +43,7 @@ class Effects:
         self._publish = publish
         self._log = log
         self._changes: dict[Key, bytes | None] = {}
+        self._questions: list[AskRoute] = []
         self._returned: list[Frame] = []
         self._returned_bytes = 0
 
@@ -62,6 +63,8 @@ class Effects:
                     self._changes[interface, address] = mac
                 case Withdraw(interface, address):
                     self._changes[interface, address] = None
+                case AskRoute():
+                    self._questions.append(action)
                 case Conflict(interface, address, mac):
                     self._log.warning(
                         "another host uses an address of this router",
@@ -80,6 +83,11 @@ class Effects:
             )
             self._changes = {}
             self._publish(state)
+
+    def take_questions(self) -> list[AskRoute]:
+        """Return the questions for the forwarder since the last call."""
+        questions, self._questions = self._questions, []
+        return questions
 
     def _transmit(self, action: Transmit) -> None:
         macs = action.destination + action.source
@@ -120,6 +128,6 @@ class Effects:
         if not self._returned:
             return
         frames, self._returned, self._returned_bytes = self._returned, [], 0
-        taken = self._hand_back(encode_frames("unreachable", frames))
+        taken = self._hand_back(frames)
         for frame in frames:
             self._counters.add(Counter.HANDED if taken else Counter.DROP_HOST_UNREACHABLE, 1, frame.out_interface)

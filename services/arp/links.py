@@ -22,13 +22,16 @@ class Link:
     up: bool
     addresses: tuple[InterfaceAddress, ...]
     own: frozenset[int]
+    proxy_arp: bool = False
+    """Requests for hosts behind other interfaces are answered here (RFC 1027)."""
 
     @classmethod
     def of(cls, interface: Interface) -> "Link":
         """Return the link of an interface as control describes it."""
         addresses = tuple(interface.addresses)
         own = frozenset(each.address for each in addresses)
-        return cls(interface.index, interface.name, interface.mac, interface.up, addresses, own)
+        proxy_arp = interface.policy.proxy_arp
+        return cls(interface.index, interface.name, interface.mac, interface.up, addresses, own, proxy_arp)
 
     def holds(self, address: int) -> bool:
         """Tell whether an address lies in one of the interface's prefixes."""

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from services.arp.actions import Action, Count, Publish, Return, SendArp, Transmit, Withdraw
+from services.arp.actions import Action, AskRoute, Count, Publish, Return, SendArp, Transmit, Withdraw
 from services.arp.announcer import Announcer
 from services.arp.deadlines import Deadlines, Key
 from services.arp.links import Link, LinkChange, Links
+from services.arp.proxy import ProxyQuestions, Route
 from services.arp.reception import PAYLOAD_START, read_message
+from services.arp.requests import RequestLimits
 from services.arp.states import TRANSITIONS, Do, Event, State
 from services.arp.table import Entry, NeighbourTable
 from services.arp.waiting import WaitingFrames
@@ -42,6 +44,8 @@ class Resolver:
         self._waiting = WaitingFrames()
         self._timers = Deadlines()
         self._announcer = Announcer()
+        self._proxy = ProxyQuestions()
+        self._requests = RequestLimits()
 
     # --- Inputs -------------------------------------------------------------------------------------------------------
 
@@ -67,6 +71,8 @@ class Resolver:
         event = Event.DATAGRAM
         if entry.state in _WITHOUT_REQUEST and (now < entry.refused_until or not link.addresses):
             event = Event.DATAGRAM_REFUSED
+        elif entry.state in _WITHOUT_REQUEST and not self._requests.may_begin(entry.key, now, self._parameters):
+            return [*actions, Count(Counter.DROP_ARP_REQUESTS, link.index)]
         elif entry.state is State.NONE and not self._make_room(actions, now):
             return [*actions, Count(Counter.DROP_NEIGHBOUR_TABLE, link.index)]
         return actions + self._step(entry, event, now, frame=frame)
@@ -85,15 +91,49 @@ class Resolver:
         is_for_us = message.target_ip in link.own
         if is_for_us and message.operation == REQUEST:
             actions.append(_reply(link, message))
+        elif not is_for_us and (number := self._proxy.ask(link, message, now)) is not None:
+            actions.append(AskRoute(number, message.target_ip))
         if message.sender_ip:
             is_reply_to_us = is_for_us and message.operation == REPLY and frame.packet_type == ethernet.PACKET_HOST
             actions += self._on_sender(link, message, now, is_for_us=is_for_us, is_reply_to_us=is_reply_to_us)
         return actions
 
+    def on_route(self, number: int, route: Route, now: float) -> list[Action]:
+        """Take the forwarder's answer to `AskRoute`: answer the request where it says so, and learn its sender."""
+        question = self._proxy.on_route(number, route, now)
+        link = self._links.get(question.interface) if question is not None else None
+        if question is None or link is None or not link.up or not link.proxy_arp:
+            return []
+        sender = self._on_sender(link, question.message, now, is_for_us=True, is_reply_to_us=False)
+        return [_reply(link, question.message), *sender]
+
     def on_used(self, neighbours: Iterable[Key], now: float) -> list[Action]:
         """Take note of neighbours that the forwarder sent frames to."""
         entries = (self._table.get(key) for key in neighbours)
         return [action for entry in entries if entry for action in self._step(entry, Event.USED, now)]
+
+    def on_remove(self, neighbour: Key, now: float) -> list[Action] | None:
+        """Forget a neighbour; None where there is none that may be forgotten."""
+        entry = self._table.get(neighbour)
+        if entry is None or Event.REMOVED not in TRANSITIONS[entry.state]:
+            return None
+        return self._step(entry, Event.REMOVED, now)
+
+    def on_flush(self, interface: int | None, now: float) -> list[Action]:
+        """Forget the neighbours of an interface, or of all of them, that are not permanent."""
+        entries = [entry for entry in self._table if interface in (None, entry.interface)]
+        return [action for entry in entries for action in self._step(entry, Event.REMOVED, now)]
+
+    def on_examine(self, neighbour: Key, now: float) -> list[Action] | None:
+        """Ask a neighbour at once, whatever its state; None where the interface cannot ask, or the table is full."""
+        link = self._links.get(neighbour[0])
+        entry = self._entry(*neighbour, now)
+        actions: list[Action] = []
+        if link is None or not link.up or not link.addresses:
+            return None
+        if entry.state is State.NONE and not self._make_room(actions, now):
+            return None
+        return actions + self._step(entry, Event.EXAMINED, now)
 
     def on_time(self, now: float) -> list[Action]:
         """Do what is due at `now`; `next_deadline` says when to call it."""
@@ -136,6 +176,7 @@ class Resolver:
                 "state": entry.state.value,
                 "age_s": now - entry.heard_at,
                 "waiting_frames": self._waiting.count(entry.key),
+                "waiting_bytes": self._waiting.octets(entry.key),
             }
             for entry in self._table
         ]
@@ -147,6 +188,7 @@ class Resolver:
         is_up = after is not None and after.up
         actions: list[Action] = []
         if before is not None and not is_up:
+            self._requests.forget(before.index)
             entries = [entry for entry in self._table if entry.interface == before.index]
             actions += [action for entry in entries for action in self._step(entry, Event.LINK_DOWN, now)]
         announced = before.own if before is not None and before.up else frozenset()
@@ -209,6 +251,7 @@ class Resolver:
             victim = self._table.victim()
             if victim is None:
                 return False
+            self._requests.evicted(victim.key, victim.asked_at, self._parameters)
             actions += self._step(victim, Event.EVICTED, now)
         return True
 
@@ -238,7 +281,7 @@ class Resolver:
             case Do.QUEUE | Do.SEND | Do.RETURN if frame is not None:
                 actions = self._do_with_frame(do, entry, frame)
             case Do.ASK_ALL | Do.ASK_ONE:
-                actions = self._ask(entry, ethernet.BROADCAST if do is Do.ASK_ALL else entry.mac)
+                actions = self._ask(entry, ethernet.BROADCAST if do is Do.ASK_ALL else entry.mac, now)
             case Do.SEND_WAITING | Do.RETURN_WAITING | Do.DROP_WAITING:
                 actions = self._release(do, entry, event)
             case Do.PUBLISH if entry.mac is not None:
@@ -274,12 +317,14 @@ class Resolver:
             return []
         return [Transmit(entry.interface, entry.mac, link.mac, frames, waited)]
 
-    def _ask(self, entry: Entry, destination: bytes | None) -> list[Action]:
+    def _ask(self, entry: Entry, destination: bytes | None, now: float) -> list[Action]:
         entry.attempts += 1
         link = self._links.get(entry.interface)
         source = link.source_for(entry.address) if link is not None else None
         if link is None or source is None or destination is None:
             return []  # the addresses went while it was asked for: it fails in its time
+        entry.asked_at = now
+        self._requests.sent(link.index, now, self._parameters)
         message = ArpMessage(REQUEST, link.mac, source, entry.mac or ethernet.NO_MAC, entry.address)
         return [SendArp(entry.interface, destination, message)]
 

@@ -8,10 +8,11 @@ import structlog
 import zmq
 
 from services.arp.effects import Effects
+from services.arp.questions import Questions
 from services.arp.resolver import Resolver
+from services.arp.route_client import RouteClient
 from services.arp.transmit import Transmitter
 from services.common.bus import (
-    RpcRefusedError,
     RpcServer,
     StatePublisher,
     StateSubscriber,
@@ -24,15 +25,18 @@ from services.common.bus import (
 )
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
+from services.common.ledger import HandedLedger, TakenLedger
 from services.common.messages import (
+    Frame,
     FrameBatch,
+    Handed,
     MessageError,
     NeighbourState,
     NeighboursUsed,
     RouterState,
-    RpcError,
     decode,
     decode_frames,
+    encode_frames,
 )
 from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
 
@@ -55,7 +59,10 @@ class ArpService:
         self._lock = hold_instance(endpoints, INSTANCE)
         self._transmitter = Transmitter(log)
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
-        self._write_off_waiting()
+        self._counters.write_off_waiting()
+        self._taken = TakenLedger(self._counters)
+        self._handed = HandedLedger(self._counters, Counter.HANDED_FORWARDER)
+        self._is_asked = False
         self._resolver = Resolver(random.random)
         self._frames = bound(context, zmq.PULL, endpoints.arp_frames)
         if listen:
@@ -63,17 +70,18 @@ class ArpService:
         self._forwarder = connected(context, zmq.PUSH, endpoints.forwarder_frames)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)
-        self._rpc = RpcServer(context, endpoints.arp_rpc, self._answer)
         self._reporter = Reporter(context, endpoints, "arp", INSTANCE, self._counters)
         self._effects = Effects(
             self._counters,
             self._transmitter.send,
-            lambda parts: try_send(self._forwarder, parts),
-            lambda state: self._state.publish(state, clock()),
+            self._hand_back,
+            self._publish,
             log,
         )
+        self._rpc = RpcServer(context, endpoints.arp_rpc, Questions(self._resolver, self._effects))
+        self._routes = RouteClient(context, endpoints.forwarder_rpc)
         self._poller = zmq.Poller()
-        for socket in (self._state.snapshots, self._rpc.socket):
+        for socket in (self._state.snapshots, self._rpc.socket, self._routes.socket):
             self._poller.register(socket, zmq.POLLIN)
 
     def run(self, stop: StopFlag) -> None:
@@ -89,6 +97,7 @@ class ArpService:
         """Close everything, and let go of the instance's name."""
         for part in (self._transmitter, self._frames, self._forwarder, self._control, self._state, self._rpc):
             part.close()
+        self._routes.close()
         self._reporter.close()
         self._counters.close()
         self._lock.close()
@@ -98,9 +107,18 @@ class ArpService:
         self._follow_control(now)
         if self._is_told_interfaces:
             self._take_frames(now)
+        for number, route in self._routes.answers():
+            self._effects.perform(self._resolver.on_route(number, route, now))
         self._effects.perform(self._resolver.on_time(now))
         self._effects.flush()
-        malformed = self._state.answer_requests() + self._rpc.serve()
+        for question in self._effects.take_questions():
+            self._routes.ask(question)
+        if self._is_asked:
+            self._publish(NeighbourState())
+        if announcement := self._handed.due(now):
+            try_send(self._forwarder, [announcement])
+        malformed = self._state.answer_requests() + self._rpc.serve() + self._routes.malformed
+        self._routes.malformed = 0
         if malformed:
             self._counters.add(Counter.BAD_MESSAGES, malformed)
         self._state.beat(now)
@@ -151,24 +169,32 @@ class ArpService:
         if isinstance(message, NeighboursUsed) and len(parts) == 1:
             self._effects.perform(self._resolver.on_used(message.neighbours, now))
             return max(1, len(message.neighbours))
+        if isinstance(message, Handed) and len(parts) == 1:
+            self._taken.expect(message.interface, message.handed)
+            self._is_asked |= message.answer
+            return 1
         if not isinstance(message, FrameBatch) or message.purpose not in ("arp", "unresolved"):
             raise MessageError("not for arp")
-        resolve = self._resolver.on_arp_frame if message.purpose == "arp" else self._resolver.on_unresolved
-        for frame in decode_frames(message, parts[1:]):
+        frames = decode_frames(message, parts[1:])
+        is_arp = message.purpose == "arp"
+        resolve = self._resolver.on_arp_frame if is_arp else self._resolver.on_unresolved
+        sender = frames[0].in_interface if is_arp else 0
+        self._taken.expect(sender, message.handed)
+        for frame in frames:
+            self._taken.take(sender, message.handed)
             self._effects.perform(resolve(frame, now))
         return message.count
 
+    def _hand_back(self, frames: list[Frame]) -> bool:
+        before = self._handed.begin(len(frames))
+        taken = try_send(self._forwarder, encode_frames("unreachable", frames, before))
+        if not taken:
+            self._handed.undo(len(frames))
+        return taken
+
+    def _publish(self, state: NeighbourState) -> None:
+        self._is_asked = False
+        self._state.publish(state.model_copy(update={"taken": self._taken.taken()}), clock())
+
     def _full_state(self) -> NeighbourState:
-        return NeighbourState(full=True, neighbours=self._resolver.usable())
-
-    def _answer(self, method: str, _params: dict[str, Any]) -> Any:
-        if method == "neigh.show":
-            return self._resolver.show(clock())
-        raise RpcRefusedError(RpcError(code="unknown-method", message=f"arp has no method {method!r}; try neigh.show"))
-
-    def _write_off_waiting(self) -> None:
-        """Count the frames as dropped that waited in a predecessor that was killed."""
-        for interface, counts in self._counters.snapshot().items():
-            if waiting := counts.get(Counter.WAITING.name):
-                self._counters.set(Counter.WAITING, 0, interface)
-                self._counters.add(Counter.DROP_RESTARTED, waiting, interface)
+        return NeighbourState(full=True, neighbours=self._resolver.usable(), taken=self._taken.taken())

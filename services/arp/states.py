@@ -36,6 +36,8 @@ class Event(Enum):
     HINT_OTHER_MAC = "any other message from it, with another MAC"
     CONFIGURED = "the configuration gives its MAC"
     UNCONFIGURED = "the configuration does not give its MAC any more"
+    REMOVED = "the operator removes it"
+    EXAMINED = "the operator wants to know whether it answers"
     EVICTED = "its place in the table is needed"
     LINK_DOWN = "its interface went down, or away"
 
@@ -72,7 +74,11 @@ def _to(state: State, *do: Do) -> Transition:
 # Rows that states share
 _GIVE_MAC: Final = (Do.LEARN, Do.SEND_WAITING, Do.PUBLISH)
 _CONFIGURED: Final = {Event.CONFIGURED: _to(State.PERMANENT, Do.LEARN, Do.PUBLISH)}
-_FLUSHED: Final = {Event.LINK_DOWN: _to(State.NONE, Do.WITHDRAW)}
+_FLUSHED: Final = {
+    Event.LINK_DOWN: _to(State.NONE, Do.WITHDRAW),
+    Event.REMOVED: _to(State.NONE, Do.WITHDRAW),
+}
+_EXAMINED: Final = {Event.EXAMINED: _to(State.PROBE, Do.ASK_ONE)}
 _NEW_MAC: Final = {
     Event.REPLY_OTHER_MAC: _to(State.REACHABLE, Do.LEARN, Do.PUBLISH),
     Event.HINT_OTHER_MAC: _to(State.STALE, Do.LEARN, Do.PUBLISH),
@@ -83,6 +89,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.DATAGRAM: _to(State.INCOMPLETE, Do.QUEUE, Do.ASK_ALL),
         Event.DATAGRAM_REFUSED: _to(State.NONE, Do.RETURN),
         Event.INTRODUCED: _to(State.STALE, Do.LEARN, Do.PUBLISH),
+        Event.EXAMINED: _to(State.INCOMPLETE, Do.ASK_ALL),
         **_CONFIGURED,
     },
     State.INCOMPLETE: {
@@ -91,6 +98,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.EXHAUSTED: _to(State.FAILED, Do.RETURN_WAITING, Do.REFUSE),
         Event.REPLY: _to(State.REACHABLE, *_GIVE_MAC),
         Event.HINT: _to(State.STALE, *_GIVE_MAC),
+        Event.REMOVED: _to(State.NONE, Do.RETURN_WAITING),
         Event.EVICTED: _to(State.NONE, Do.DROP_WAITING),
         Event.LINK_DOWN: _to(State.NONE, Do.DROP_WAITING),
         Event.CONFIGURED: _to(State.PERMANENT, *_GIVE_MAC),
@@ -101,6 +109,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.REPLY: _to(State.REACHABLE, Do.REARM),
         **_NEW_MAC,
         Event.REPLY_OTHER_MAC: _to(State.REACHABLE, Do.LEARN, Do.PUBLISH, Do.REARM),
+        **_EXAMINED,
         **_FLUSHED,
         **_CONFIGURED,
     },
@@ -113,6 +122,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         **_NEW_MAC,
         Event.HINT_OTHER_MAC: _to(State.STALE, Do.LEARN, Do.PUBLISH, Do.REARM),
         Event.EVICTED: _to(State.NONE, Do.WITHDRAW),
+        **_EXAMINED,
         **_FLUSHED,
         **_CONFIGURED,
     },
@@ -121,6 +131,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.TIMEOUT: _to(State.PROBE, Do.ASK_ONE),
         Event.REPLY: _to(State.REACHABLE, Do.LEARN),
         **_NEW_MAC,
+        **_EXAMINED,
         **_FLUSHED,
         **_CONFIGURED,
     },
@@ -140,6 +151,8 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
         Event.TIMEOUT: _to(State.NONE),
         Event.REPLY: _to(State.REACHABLE, Do.LEARN, Do.PUBLISH),
         Event.HINT: _to(State.STALE, Do.LEARN, Do.PUBLISH),
+        Event.EXAMINED: _to(State.INCOMPLETE, Do.ASK_ALL),
+        Event.REMOVED: _to(State.NONE),
         Event.EVICTED: _to(State.NONE),
         Event.LINK_DOWN: _to(State.NONE),
         **_CONFIGURED,

@@ -24,6 +24,8 @@ class Entry:
     mac: bytes | None = None
     attempts: int = 0
     """Requests sent since it came into this state."""
+    asked_at: float = -math.inf
+    """When the last request for it was sent."""
     refused_until: float = -math.inf
     locked_until: float = -math.inf
     """Another MAC is not believed before."""

@@ -46,6 +46,10 @@ class WaitingFrames:
         """Return how many frames wait for a next hop."""
         return len(self._queues.get(key, ()))
 
+    def octets(self, key: Key) -> int:
+        """Return how many bytes they have."""
+        return self._bytes.get(key, 0)
+
     def _account(self, key: Key, change: int) -> None:
         self._bytes[key] = self._bytes.get(key, 0) + change
         self._total_bytes += change

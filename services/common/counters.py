@@ -120,11 +120,15 @@ class Counter(IntEnum):
     DROP_ARP_SENDER = Kind.DROPPED, "an ARP message whose sender no host of this link can be"
     DROP_NEIGHBOUR_QUEUE = Kind.DROPPED, "too many frames wait for this neighbour: the oldest goes"
     DROP_NEIGHBOUR_TABLE = Kind.DROPPED, "the neighbour table is full"
-    DROP_RESTARTED = Kind.DROPPED, "held by a service that was killed"
+    DROP_ARP_REQUESTS = Kind.DROPPED, "no more ARP requests may be sent on the interface in this second"
+    DROP_RESTARTED = Kind.DROPPED, "held by a service that was killed, or on the way to one"
 
     # More about frames that are counted above, and about the bus
     HANDED = Kind.DETAIL, "frames handed to another service"
     TAKEN = Kind.DETAIL, "frames taken from another service"
+    HANDED_ARP = Kind.DETAIL, "frames handed to arp inside messages"
+    HANDED_FORWARDER = Kind.DETAIL, "frames handed to the forwarder inside messages"
+    RECKONED = Kind.DETAIL, "frames handed to this service inside messages that came, or are known to be lost"
     BELLS = Kind.DETAIL, "wake-ups sent to the forwarder"
     BATCHES = Kind.DETAIL, "batches worked off"
     SLOW_PATH = Kind.DETAIL, "frames the slow path decided about"
@@ -261,6 +265,13 @@ class CounterBlock:
     def total(self, counter: Counter) -> int:
         """Return a counter's sum over all interfaces."""
         return sum(self.values[row * _ROW_VALUES + 1 + counter] for row in self._rows.values())
+
+    def write_off_waiting(self) -> None:
+        """Count the frames as dropped that waited in a predecessor that was killed."""
+        for interface_index in list(self._rows):
+            if waiting := self.get(Counter.WAITING, interface_index):
+                self.set(Counter.WAITING, 0, interface_index)
+                self.add(Counter.DROP_RESTARTED, waiting, interface_index)
 
     def snapshot(self) -> dict[int, dict[str, int]]:
         """Return the counters that are not zero, by interface index and counter name."""

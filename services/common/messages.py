@@ -51,6 +51,10 @@ class FrameBatch(_Part):
         "hop as soon as its MAC is known; unreachable: arp → forwarder, whose next hop never answered"
     )
     count: int = Field(ge=1, le=MAX_BATCH_FRAMES)
+    handed: Number | None = Field(
+        default=None,
+        description="frames that the sender has handed to this service before these; none: it keeps no count",
+    )
 
 
 class Frame(NamedTuple):
@@ -81,6 +85,15 @@ DESCRIPTOR_DTYPE: Final = [
     ("bytes", "=u4"),
 ]
 """The same record for NumPy, with whose help a service that has it reads and writes a batch at once."""
+
+
+class Handed(_Part):
+    """Sender of frames → their receiver: how many there were. What has not come by now is lost."""
+
+    kind: Literal["handed"] = "handed"
+    interface: InterfaceIndex = Field(default=0, description="of an ingress, its interface; 0: the forwarder, or arp")
+    handed: Number = Field(description="frames in all messages so far")
+    answer: bool = Field(default=False, description="to arp: publish at once how far it is, as `taken`")
 
 
 class NeighboursUsed(_Part):
@@ -191,6 +204,9 @@ class NeighbourState(_Part):
     full: bool = False
     neighbours: list[Neighbour] = []
     gone: list[NeighbourKey] = []
+    taken: Number = Field(
+        default=0, description="frames of the forwarder's, by its count, that are sent or wait by now"
+    )
 
 
 class StateEnvelope(_Part):
@@ -252,7 +268,7 @@ class Report(_Part):
 
 
 Message = Annotated[
-    FrameBatch | NeighboursUsed | StateEnvelope | SnapshotRequest | RpcRequest | RpcReply | Report,
+    FrameBatch | Handed | NeighboursUsed | StateEnvelope | SnapshotRequest | RpcRequest | RpcReply | Report,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Message)
@@ -280,8 +296,13 @@ def decode(data: bytes) -> Any:
         raise MessageError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def encode_frames(purpose: Literal["ip", "arp", "unresolved", "unreachable"], frames: Sequence[Frame]) -> list[bytes]:
-    """Return the three parts of a batch: header, descriptors, bytes."""
+def encode_frames(
+    purpose: Literal["ip", "arp", "unresolved", "unreachable"], frames: Sequence[Frame], handed: int | None = None
+) -> list[bytes]:
+    """Return the three parts of a batch: header, descriptors, bytes.
+
+    :param handed: frames handed over before these (see `services.common.ledger`).
+    """
     descriptors = b"".join(
         _DESCRIPTOR.pack(
             frame.in_interface,
@@ -293,7 +314,7 @@ def encode_frames(purpose: Literal["ip", "arp", "unresolved", "unreachable"], fr
         )
         for frame in frames
     )
-    header = encode(FrameBatch(purpose=purpose, count=len(frames)))
+    header = encode(FrameBatch(purpose=purpose, count=len(frames), handed=handed))
     return [header, descriptors, b"".join(frame.data for frame in frames)]
 
 

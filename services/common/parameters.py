@@ -29,6 +29,10 @@ class ArpParameters(_Parameters):
     retransmit_time_s: Seconds = Field(1.0, description="RFC 1122 section 2.3.2.1: at most one request a second")
     multicast_solicit: Count = Field(3, description="requests before a next hop has failed: Linux mcast_solicit")
     unicast_solicit: Count = Field(3, description="unicast probes of a stale neighbour: Linux ucast_solicit")
+    requests_per_second: Count = Field(
+        1000,
+        description="requests sent on one interface, and as many at once: RFC 1122 section 2.3.2.1 asks for a limit",
+    )
     failed_time_s: Seconds = Field(3.0, description="how long a failure is remembered")
     stale_time_s: Seconds = Field(60.0, description="unused stale entries go after this: Linux gc_stale_time")
     locktime_s: Seconds = Field(1.0, description="a changed MAC is not changed again within this: Linux locktime")

@@ -15,6 +15,8 @@ from services.control.config import Config
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link, route_key
 from services.control.mirror import KernelMirror
+from services.control.neigh_methods import NeighbourMethods
+from services.control.permanent import PermanentNeighbours
 from services.control.rib import Rib
 from services.control.route_table import TABLES
 from services.control.rpc_params import (
@@ -51,20 +53,8 @@ class _ForwarderRoute(BaseModel):
     mtu: int | None
 
 
-class _ArpNeighbour(BaseModel):
-    """One of what arp answers to `neigh.show`."""
-
-    dst: Address
-    interface: InterfaceIndex
-    lladdr: Mac | None
-    state: str
-    age_s: float
-    waiting_frames: int
-
-
 AnswerT = TypeVar("AnswerT")
 _ROUTE: TypeAdapter[_ForwarderRoute] = TypeAdapter(_ForwarderRoute)
-_NEIGHBOURS: TypeAdapter[list[_ArpNeighbour]] = TypeAdapter(list[_ArpNeighbour])
 
 
 class ControlMethods:
@@ -80,6 +70,7 @@ class ControlMethods:
         config: Config,
         forwarder: RpcClient,
         arp: RpcClient,
+        permanent: PermanentNeighbours,
         clock: Callable[[], float],
     ) -> None:
         self._rib = rib
@@ -89,6 +80,7 @@ class ControlMethods:
         self._config = config
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
+        neighbours = NeighbourMethods(rib, permanent, self._ask)
         self._methods: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "status": self._status,
             "counters": self._counters,
@@ -103,7 +95,12 @@ class ControlMethods:
             "addr.show": self._addr_show,
             "link.show": self._link_show,
             "link.set": self._link_set,
-            "neigh.show": self._neigh_show,
+            "neigh.add": neighbours.add,
+            "neigh.replace": neighbours.replace,
+            "neigh.del": neighbours.delete,
+            "neigh.flush": neighbours.flush,
+            "neigh.show": neighbours.show,
+            "neigh.probe": neighbours.probe,
         }
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
@@ -208,24 +205,6 @@ class ControlMethods:
                     return shared.info.source
         own = self._rib.addresses.get(route.chosen.interface) if route.chosen is not None else None
         return own[0].address if own else 0
-
-    def _neigh_show(self, params: dict[str, Any]) -> list[dict[str, Any]]:
-        wanted = checked(DeviceFilter, params).dev
-        shown = []
-        for neighbour in self._ask("arp", "neigh.show", {}, _NEIGHBOURS):
-            name = self._rib.interface_name(neighbour.interface)
-            if wanted in (None, name):
-                mac = {"lladdr": mac_text(neighbour.lladdr)} if neighbour.lladdr else {}
-                shown.append(
-                    {"dst": address_text(neighbour.dst), "dev": name}
-                    | mac
-                    | {
-                        "state": [neighbour.state],
-                        "age_s": neighbour.age_s,
-                        "waiting_frames": neighbour.waiting_frames,
-                    }
-                )
-        return shown
 
     def _ask(self, service: str, method: str, params: dict[str, Any], answer: TypeAdapter[AnswerT]) -> AnswerT:
         if not self._view.is_up(service, self._clock()):

@@ -147,6 +147,32 @@ class DeviceFilter(Params):
     dev: Device | None = None
 
 
+class NeighbourParams(Params):
+    """A neighbour."""
+
+    dst: Address
+    dev: Device
+
+
+class NeighbourSpec(NeighbourParams):
+    """A permanent neighbour."""
+
+    lladdr: MacAddress
+    nud: Literal["permanent"] = "permanent"
+
+
+class NeighbourFilter(DeviceFilter):
+    """Which neighbours to show."""
+
+    dst: Address | None = None
+
+
+class FlushParams(DeviceFilter):
+    """Which interface's neighbours to flush; all, with or without that word, when none is named."""
+
+    all: bool = False
+
+
 class LinkParams(Params):
     """What to change of an interface."""
 

@@ -21,12 +21,14 @@ from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.kernel_settings import KernelOwnership, record_path, shortcomings
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
+from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, StopFlag, clock
 from services.control.config import METRICS_OFF, Config
 from services.control.kernel_changes import KernelChanges
 from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
 from services.control.netlink import KernelNetlink
+from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.reports import Reports
 from services.control.rib import Rib
 from services.control.rpc import ControlMethods
@@ -72,6 +74,9 @@ class ControlService:
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
         self._view = RouterView(self._rib, self._reports, self._neighbours)
+        self._permanent = PermanentNeighbours(
+            config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
+        )
         self._silent: set[str] = set()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._collector = MetricsCollector()
@@ -91,7 +96,7 @@ class ControlService:
             context,
             endpoints.control_state,
             endpoints.control_snapshot,
-            lambda: self._rib.full_state(self._config.parameters),
+            lambda: self._rib.full_state(self._parameters),
         )
         self._inbox = bound(context, zmq.PULL, endpoints.control_reports)
         self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
@@ -105,6 +110,7 @@ class ControlService:
             config=self._config,
             forwarder=self._forwarder,
             arp=self._arp,
+            permanent=self._permanent,
             clock=clock,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
@@ -171,9 +177,15 @@ class ControlService:
         if self._view.last_generation == 0:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
             self._poller.register(self._state.snapshots, zmq.POLLIN)
+        if self._permanent.take_changed():
+            changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
         if changes is not None:
             self._state.publish(changes, now)
             self._view.last_generation = self._state.sequence
+
+    @property
+    def _parameters(self) -> Parameters:
+        return self._permanent.within(self._config.parameters)
 
     def _own_interfaces(self) -> None:
         names = self._rib.ethernet_names
@@ -222,7 +234,7 @@ class ControlService:
         self._read_counts(silent - self._silent)  # what they counted after their last report
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
-        warnings = list(self._ownership_warnings)
+        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning])]
         if self._metrics is not None:
             self._metrics.start_when_due(now)
             warnings += [self._metrics.warning] if self._metrics.warning else []

@@ -161,12 +161,18 @@ class Egress:
         """Send what is queued for a slot, and count it."""
         _send_queue(self._queues, self.senders, self.block, slot, Counter.FORWARDED)
 
-    def send(self, slot: int, frame: bytes) -> None:
-        """Send one frame that was generated here, and count it. The slot's queue must be empty."""
-        data = np.frombuffer(virtio_net.PLAIN + frame, np.uint8)
+    def send(
+        self,
+        slot: int,
+        frame: bytes,
+        header: bytes = virtio_net.PLAIN,
+        counter: Counter = Counter.GENERATED_SENT,
+    ) -> None:
+        """Send one frame behind its virtio network header, and count it. The slot's queue must be empty."""
+        data = np.frombuffer(header + frame, np.uint8)
         self._queues.vectors[slot, 0] = (data.ctypes.data, len(data))
         self._queues.queued[slot] = 1
-        _send_queue(self._queues, self.senders, self.block, slot, Counter.GENERATED_SENT)
+        _send_queue(self._queues, self.senders, self.block, slot, counter)
 
 
 def error_text(error: OSError) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.common.parameters import IcmpParameters
+from services.common.token_bucket import TokenBucket
 
 MAX_DESTINATIONS: Final = 1024
 """Buckets kept at once; the one unused for longest goes first."""
@@ -20,32 +21,13 @@ REDIRECT_SILENCE_S: Final = 20.48
 """When it has needed none for so long, all begins anew: Linux net.ipv4.route.redirect_silence."""
 
 
-@dataclass
-class TokenBucket:
-    """A rate with a burst."""
-
-    per_second: float
-    burst: float
-    tokens: float
-    filled_at: float
-
-    def take(self, now: float) -> bool:
-        """Take a token if there is one."""
-        self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * self.per_second)
-        self.filled_at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-
 class IcmpLimiter:
     """Says yes or no to each ICMP error."""
 
     def __init__(self, parameters: IcmpParameters, now: float) -> None:
         """Begin with full buckets."""
         self._parameters = parameters
-        self._all = _full(parameters.errors_per_second, parameters.errors_burst, now)
+        self._all = TokenBucket.full(parameters.errors_per_second, parameters.errors_burst, now)
         self._destinations: OrderedDict[int, TokenBucket] = OrderedDict()
 
     def allow(self, destination: int, now: float) -> bool:
@@ -53,7 +35,7 @@ class IcmpLimiter:
         bucket = self._destinations.get(destination)
         if bucket is None:
             limits = self._parameters
-            bucket = _full(limits.per_destination_per_second, limits.per_destination_burst, now)
+            bucket = TokenBucket.full(limits.per_destination_per_second, limits.per_destination_burst, now)
             self._destinations[destination] = bucket
             if len(self._destinations) > MAX_DESTINATIONS:
                 self._destinations.popitem(last=False)

@@ -17,33 +17,30 @@ from services.common.bus import (
     StateSubscriber,
     also_listen,
     bound,
-    connected,
     hold_instance,
     receive,
-    try_send,
 )
 from services.common.coalesce import STRETCH_NS
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
+from services.common.ledger import TakenLedger
 from services.common.messages import (
-    MAX_BATCH_FRAMES,
     Frame,
     FrameBatch,
+    Handed,
     MessageError,
     NeighbourState,
-    NeighboursUsed,
     RouterState,
     RpcError,
     decode,
     decode_frames,
-    encode,
-    encode_frames,
 )
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
 from services.forwarder.egress import Egress, error_text
+from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
@@ -53,8 +50,6 @@ from services.forwarder.tables import NO_SLOT, ForwardingTables
 
 MESSAGE_BUDGET: Final = 32
 """Messages with frames that are taken in one go."""
-ARP_BUDGET: Final = 64
-"""Frames of a batch that go to arp."""
 UNREACHABLE_BUDGET: Final = 64
 """Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
 SOCKET_INTERVAL_S: Final = 0.001
@@ -93,7 +88,8 @@ class Forwarder:
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
-        self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock())
+        self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
         for socket in (self._frames, self._rpc.socket):
@@ -165,9 +161,8 @@ class Forwarder:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._apply(self._on_router_state, state, now)
-        for neighbours in self._neighbours.receive(now):
-            if isinstance(neighbours, NeighbourState):
-                self._tables.apply_neighbour_state(neighbours)
+        told = self._neighbours.receive(now)
+        self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(MESSAGE_BUDGET):
             if (parts := receive(self._frames)) is None:
                 break
@@ -224,12 +219,10 @@ class Forwarder:
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
-        unresolved = 0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
             if verdict is Counter.HANDED:
-                unresolved += 1
-                if unresolved > ARP_BUDGET:
+                if not self._arp.admit(now):
                     self.counters.add(Counter.DROP_ARP_FULL, 1, in_interface)
                     continue
             elif actions.cost_us >= SLOW_BUDGET_US:
@@ -252,20 +245,22 @@ class Forwarder:
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
             self._egress.send(send.slot, send.frame)
-        for first in range(0, len(actions.resolve), MAX_BATCH_FRAMES):
-            frames = actions.resolve[first : first + MAX_BATCH_FRAMES]
-            sent = try_send(self._arp, encode_frames("unresolved", frames))
-            for frame in frames:
-                self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
+        self._arp.resolve(actions.resolve)
 
     def _on_frames(self, parts: list[bytes], now: float) -> None:
         header = decode(parts[0])
+        if isinstance(header, Handed) and len(parts) == 1:
+            self._taken.expect(header.interface, header.handed)
+            return
         if not isinstance(header, FrameBatch):
             raise MessageError("not a batch of frames")
         if header.purpose == "ip":
             self._on_inline(header, parts[1:], now)
         elif header.purpose == "unreachable":
-            self._on_unreachable(decode_frames(header, parts[1:]), now)
+            frames = decode_frames(header, parts[1:])
+            self._taken.expect(0, header.handed)
+            self._on_unreachable(frames, now)
+            self._taken.take(0, header.handed, header.count)
         else:
             raise MessageError(f"frames for another purpose: {header.purpose}")
 
@@ -273,9 +268,11 @@ class Forwarder:
         inline = self._inline
         in_interface = inline.load(header, parts)
         row = counter_row(self.counters, in_interface)
+        self._taken.expect(in_interface, header.handed)
         first = 0
         while count := inline.place(first):
             self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
+            self._taken.take(in_interface, header.handed, count)
             first += count
 
     def _on_unreachable(self, frames: list[Frame], now: float) -> None:
@@ -350,9 +347,8 @@ class Forwarder:
         self._control.malformed = self._neighbours.malformed = 0
         if now >= self._used_at:
             self._used_at = now + USED_INTERVAL_S
-            used = self._tables.take_used()
-            if used:
-                try_send(self._arp, [encode(NeighboursUsed(neighbours=used))])
+            self._arp.tell_used(self._tables.take_used())
+        self._arp.keep_house(now)
         self._reporter.report_when_due(
             now,
             ready=self._control.tracker.synchronised,

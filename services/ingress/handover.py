@@ -13,6 +13,7 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
 from services.common.kernels import kernel
+from services.common.ledger import HandedLedger
 from services.common.memory import copy_bytes
 from services.common.messages import DESCRIPTOR_DTYPE, MAX_BATCH_FRAMES, FrameBatch, encode
 from services.ingress.reception import NO_BELL
@@ -33,6 +34,9 @@ class Handover(Protocol):
     def hand_over(self, frames: int) -> None:
         """Hand over the frames that came since the last call, where the ring alone does not."""
 
+    def keep_house(self, now: float) -> None:
+        """Do what is due now and then."""
+
     def close(self) -> None:
         """Let go: the interface is served no more."""
 
@@ -49,6 +53,9 @@ class SharedMemoryHandover:
 
     def hand_over(self, frames: int) -> None:
         """Do nothing: the forwarder reads the ring."""
+
+    def keep_house(self, now: float) -> None:
+        """Do nothing: the ring itself tells how far both ends are."""
 
     def close(self) -> None:
         """Take the ring away."""
@@ -88,6 +95,7 @@ class InlineHandover:
         self.bell = NO_BELL
         self.stretch_ns = 0  # each walk is a message
         self._frames = connected(context, zmq.PUSH, endpoints.forwarder_frames)
+        self._ledger = HandedLedger(counters, Counter.HANDED_FORWARDER, index)
         self._index = index
         self._counters = counters
         self._head = 0
@@ -104,13 +112,19 @@ class InlineHandover:
         descriptors["in_interface"] = self._index
         descriptors["packet_type"] = self._fields[:frames, 0]
         descriptors["bytes"] = self._fields[:frames, 1]
-        header = encode(FrameBatch(purpose="ip", count=frames))
+        header = encode(FrameBatch(purpose="ip", count=frames, handed=self._ledger.begin(frames)))
         self._head += frames
         if isinstance(ring, PrivateRing):
             ring.give_back_all()
         if not try_send(self._frames, [header, descriptors.tobytes(), self._bytes[:length].tobytes()]):
+            self._ledger.undo(frames)
             self._counters.add(Counter.HANDED, -frames, self._index)
             self._counters.add(Counter.DROP_FORWARDER_FULL, frames, self._index)
+
+    def keep_house(self, now: float) -> None:
+        """Tell the forwarder how many frames it was handed."""
+        if announcement := self._ledger.due(now):
+            try_send(self._frames, [announcement])
 
     def close(self) -> None:
         """Close the socket."""

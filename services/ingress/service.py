@@ -12,6 +12,7 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.interfaces import InterfaceInfo
+from services.common.ledger import HandedLedger
 from services.common.messages import Frame, encode_frames
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
@@ -47,6 +48,7 @@ class Ingress:
         counters = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
         self._socket = PacketSocket(interface.index, interface.name, ring_mib)
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
+        self._arp_ledger = HandedLedger(self.counters, Counter.HANDED_ARP, interface.index)
         self._reporter = Reporter(context, endpoints, "ingress", instance, self.counters)
         # the last that may fail: the ring's file tells the forwarder that this interface is served
         self._handover: Handover
@@ -114,7 +116,9 @@ class Ingress:
             )
             for number, (length, packet_type) in enumerate(self._target.arp_fields[:count].tolist())
         ]
-        sent = try_send(self._arp, encode_frames("arp", frames))
+        sent = try_send(self._arp, encode_frames("arp", frames, self._arp_ledger.begin(count)))
+        if not sent:
+            self._arp_ledger.undo(count)
         self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, count, self._interface.index)
 
     def _keep_house(self, now: float) -> None:
@@ -122,6 +126,9 @@ class Ingress:
         if overruns:
             self.counters.add(Counter.RX_FRAMES, overruns, self._interface.index)
             self.counters.add(Counter.DROP_RX_OVERRUN, overruns, self._interface.index)
+        if announcement := self._arp_ledger.due(now):
+            try_send(self._arp, [announcement])
+        self._handover.keep_house(now)
         self._check_interface()
         self._reporter.report_when_due(now, ready=True, interfaces=[self._interface.index])
 

@@ -24,6 +24,7 @@ from services.common.counters import Counter, CounterBlock, Kind
 from services.common.endpoints import Endpoints
 from services.common.messages import (
     Frame,
+    Handed,
     Interface,
     InterfaceAddress,
     NeighbourState,
@@ -112,6 +113,7 @@ class Router:
         self.rpc = RpcClient(self.context, endpoints.arp_rpc)
         self.parameters = PATIENT
         self.neighbours: dict[tuple[int, int], bytes] = {}
+        self.taken = 0
         self.returned: list[Frame] = []
         self.report: Report | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -158,11 +160,14 @@ class Router:
             assert isinstance(state, NeighbourState)
             if state.full:
                 self.neighbours = {}
+            self.taken = state.taken
             self.neighbours |= {(each.interface, each.address): each.mac for each in state.neighbours}
             for gone in state.gone:
                 self.neighbours.pop(gone, None)
         while (parts := receive(self.forwarder)) is not None:
             header = decode(parts[0])
+            if isinstance(header, Handed):
+                continue
             assert header.purpose == "unreachable"
             self.returned += decode_frames(header, parts[1:])
         self.heard += self.host.received()

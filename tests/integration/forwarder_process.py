@@ -25,6 +25,7 @@ from services.common.frame_ring import RingProducer
 from services.common.messages import (
     Frame,
     FrameBatch,
+    Handed,
     Neighbour,
     NeighbourState,
     NeighboursUsed,
@@ -99,6 +100,8 @@ class Router:
         self.unresolved: list[Frame] = []
         self.batches: list[int] = []
         self.used: set[tuple[int, int]] = set()
+        self.taken = self.asked = 0
+        self.arp_answers = True
         self.report: Report | None = None
         self._before: dict[str, int] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -142,7 +145,7 @@ class Router:
         known = [
             Neighbour(interface=index, address=address, mac=mac) for (index, address), mac in self.neighbours.items()
         ]
-        return NeighbourState(full=True, neighbours=known)
+        return NeighbourState(full=True, neighbours=known, taken=self.taken)
 
     # --- Processes
 
@@ -211,16 +214,24 @@ class Router:
             elif isinstance(message, FrameBatch) and message.purpose == "unresolved":
                 self.unresolved += decode_frames(message, parts[1:])
                 self.batches.append(message.count)
+                assert message.handed is not None
+                self.taken = message.handed + message.count
+            elif isinstance(message, Handed):
+                self.taken = message.handed
+                self.asked += message.answer
+                if message.answer and self.arp_answers:
+                    self.arp.publish(NeighbourState(taken=self.taken), clock())
         for host in self.hosts:
             host.listen()
 
     def publish(self, state: RouterState) -> None:
         self.control.publish(state, clock())
 
-    def learn(self, number: int, address: int, mac: bytes = HOST_MAC) -> None:
+    def learn(self, number: int, address: int, mac: bytes = HOST_MAC, *, untaken: int = 0) -> None:
+        """Play arp that has learned a neighbour, and has not taken so many of the forwarder's last frames yet."""
         self.neighbours[self.index(number), address] = mac
         known = Neighbour(interface=self.index(number), address=address, mac=mac)
-        self.arp.publish(NeighbourState(neighbours=[known]), clock())
+        self.arp.publish(NeighbourState(neighbours=[known], taken=self.taken - untaken), clock())
 
     def hand(self, parts: list[bytes]) -> None:
         """Send a message to the forwarder's frames endpoint."""
@@ -258,9 +269,9 @@ class Router:
         return self.counted().get(counter.name, 0)
 
     def check_balance(self) -> None:
-        """What the forwarder took or made is sent, delivered, consumed, dropped or handed on."""
+        """What the forwarder took or made is sent, delivered, consumed, dropped, held or handed on."""
         counted = self.counted()
-        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED}
+        fates = {Kind.SENT, Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED, Kind.WAITING}
         left = sum(counted.get(counter.name, 0) for counter in Counter if counter.kind in fates)
         entered = counted.get("TAKEN", 0) + counted.get("GENERATED", 0)
         assert entered == left + counted.get("HANDED", 0), counted

@@ -66,10 +66,10 @@ def kernel(lab: Lab, node: str) -> Iterator[Any]:
 
 
 @contextmanager
-def second_address(lab: Lab, node: str, address: str) -> Iterator[IPv4Address]:
-    """Give a node's eth0 one more address for a while: nobody has asked for its MAC before."""
+def second_address(lab: Lab, node: str, address: str, interface: str = "eth0") -> Iterator[IPv4Address]:
+    """Give a node's interface one more address for a while: nobody has asked for its MAC before."""
     with kernel(lab, node) as netlink:
-        (index,) = netlink.link_lookup(ifname="eth0")
+        (index,) = netlink.link_lookup(ifname=interface)
         host, _, length = address.partition("/")
         netlink.addr("add", index=index, address=host, prefixlen=int(length))
         try:

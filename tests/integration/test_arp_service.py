@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -22,6 +23,7 @@ from arp_process import (
     REPOSITORY,
     ROUTER_NS,
     SILENT,
+    SILENT_BYTES,
     Host,
     Router,
     arp_bytes,
@@ -32,17 +34,18 @@ from arp_process import (
 )
 from pyroute2 import IPRoute
 
-from services.common.bus import RpcRefusedError, connected
+from services.common.bus import RpcRefusedError, RpcServer, connected
 from services.common.counters import Counter
 from services.common.endpoints import prepare_run_dir
 from services.common.messages import (
     Frame,
+    Handed,
     NeighboursUsed,
     RouterState,
     encode,
     encode_frames,
 )
-from services.common.parameters import Parameters
+from services.common.parameters import InterfacePolicy, Parameters
 from services.common.runtime import clock
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -113,6 +116,7 @@ def test_frames_wait_for_the_answer_and_leave_in_order_with_their_virtio_headers
         "state": "REACHABLE",
         "age_s": 0,
         "waiting_frames": 0,
+        "waiting_bytes": 0,
     }
 
 
@@ -283,3 +287,62 @@ def test_without_the_capability_it_says_so_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "hopwire arp: cannot open an AF_PACKET socket: CAP_NET_RAW is missing; run as root\n"
+
+
+def test_it_answers_for_hosts_that_the_forwarder_reaches_by_another_interface(router: Router) -> None:
+    """RFC 1027. The forwarder is asked by RPC; here it says that 192.168.1.99 lies behind interface 77."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(method: str, params: dict[str, Any]) -> Any:
+        asked.append((method, params))
+        chosen = {"interface": 77 if params["dst"] == SILENT else router.index, "next_hop": params["dst"]}
+        return {"prefix": 0, "prefix_length": 0, "kind": "unicast", "next_hops": [], "chosen": chosen, "mac": None}
+
+    forwarder = RpcServer(router.context, router.endpoints.forwarder_rpc, answer)
+    try:
+        proxying = router.interfaces[0].model_copy(update={"policy": InterfacePolicy(proxy_arp=True)})
+        router.publisher.publish(RouterState(interfaces=[proxying]), clock())
+        router.wait(lambda: router.report is not None and router.report.generation == router.publisher.sequence)
+        before = bytes((192, 168, 1, 98))
+        for target in (before, SILENT_BYTES):
+            request = arp_bytes(1, (HOST_MAC, HOST_BYTES), (NO_MAC, target))
+            router.hand_arp(BROADCAST + HOST_MAC + b"\x08\x06" + request, packet_type=1)
+        router.wait(lambda: forwarder.serve() == 0 and bool(router.heard_arp(2)))
+        assert asked == [("route.get", {"dst": SILENT - 1}), ("route.get", {"dst": SILENT})]
+        assert router.heard_arp(2) == [arp_bytes(2, (router.mac, SILENT_BYTES), (HOST_MAC, HOST_BYTES)) + bytes(18)]
+    finally:
+        forwarder.close()
+
+
+def test_neighbours_are_removed_and_asked_by_rpc(router: Router) -> None:
+    key = {"interface": router.index, "dst": HOST}
+    assert router.rpc.call("neigh.probe", key) == {}
+    router.wait(lambda: len(router.heard_arp(1)) == 1)
+    reply = arp_bytes(2, (HOST_MAC, HOST_BYTES), (router.mac, OWN_BYTES))
+    router.hand_arp(router.mac + HOST_MAC + b"\x08\x06" + reply, packet_type=0)
+    router.wait(lambda: router.neighbours == {(router.index, HOST): HOST_MAC})
+    assert router.rpc.call("neigh.del", key) == {}
+    router.wait(lambda: router.neighbours == {})
+    assert router.rpc.call("neigh.flush") == router.rpc.call("neigh.flush", {"interface": router.index}) == {}
+    for method, params, code in (
+        ("neigh.del", key, "refused"),
+        ("neigh.del", {"dst": HOST}, "usage"),
+        ("neigh.probe", {"interface": 99, "dst": HOST}, "refused"),
+        ("neigh.probe", {"interface": router.index, "dst": "x"}, "usage"),
+        ("neigh.flush", {"interface": -1}, "usage"),
+    ):
+        with pytest.raises(RpcRefusedError) as refused:
+            router.rpc.call(method, params)
+        assert refused.value.error.code == code, method
+
+
+def test_arp_says_how_far_it_is_and_counts_what_never_came(router: Router) -> None:
+    frame = Frame(9, router.index, HOST, 0, False, PLAIN + bytes(12) + b"\x08\x00" + datagram(1))
+    router.send(encode_frames("unresolved", [frame], handed=5))
+    router.send([encode(Handed(handed=6, answer=True))])
+    router.wait(lambda: router.taken == 6)
+    assert router.counters()[Counter.DROP_RESTARTED] == 5
+    router.send([encode(Handed(handed=9, answer=True))])
+    router.wait(lambda: router.taken == 9)
+    assert router.counters()[Counter.DROP_RESTARTED] == 8
+    assert router.counters()[Counter.WAITING] == 1

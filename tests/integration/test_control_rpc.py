@@ -229,6 +229,7 @@ def test_what_other_services_know(space: Namespace, running: Router) -> None:
         "state": "INCOMPLETE",
         "age_s": 0.5,
         "waiting_frames": 3,
+        "waiting_bytes": 300,
     }
     try:
         for one in played:
@@ -266,9 +267,16 @@ def test_what_other_services_know(space: Namespace, running: Router) -> None:
                 "state": ["INCOMPLETE"],
                 "age_s": 0.5,
                 "waiting_frames": 3,
+                "waiting_bytes": 300,
             }
             assert running.ask("neigh.show") == [expected]
             assert running.ask("neigh.show", dev="eth1") == []
+            assert running.ask("neigh.show", dst="10.0.0.9") == [expected]
+            assert running.ask("neigh.show", dst="10.0.0.8") == []
+            assert refusal(running, "neigh.add", dst="10.0.0.9", dev="eth0", lladdr="02:00:00:00:00:07") == (
+                "refused",
+                "File exists: 10.0.0.9 dev eth0; use replace",
+            )
             neighbour |= {"lladdr": bytes.fromhex("020000000009")}
             assert running.ask("neigh.show", dev="eth0") == [expected | {"lladdr": "02:00:00:00:00:09"}]
         for one in played:

@@ -160,11 +160,22 @@ def test_a_thousand_frames_that_arp_could_not_deliver_are_all_counted(router: Ro
     assert counted["ICMP_ERRORS"] + counted["ICMP_SUPPRESSED"] == counted["TAKEN"] - 1 == 1000
 
 
-def test_more_unresolved_frames_of_one_batch_than_arp_is_given_are_counted(router: Router, ring: Ring) -> None:
-    ring.put(*(router.frame(datagram(number, SILENT)) for number in range(100)))
-    router.wait(lambda: len(router.unresolved) == 64)
-    assert numbers([bytes(frame.data)[24:] for frame in router.unresolved]) == list(range(64))
-    router.wait(lambda: router.count(Counter.DROP_ARP_FULL) == 36)
+def test_a_whole_batch_of_unresolved_frames_goes_to_arp(router: Router, ring: Ring) -> None:
+    ring.put(*(router.frame(datagram(number, SILENT)) for number in range(256)))
+    router.wait(lambda: len(router.unresolved) == 256)
+    assert numbers([bytes(frame.data)[24:] for frame in router.unresolved]) == list(range(256))
+
+
+def test_more_unresolved_frames_than_arp_is_given_are_counted(router: Router, ring: Ring) -> None:
+    """The forwarder hands over 1,024 at once, and 10,000 a second."""
+    for first in range(0, 20_000, 200):
+        ring.put(*(router.frame(datagram(number, SILENT)) for number in range(first, first + 200)))
+        router.wait(ring.is_worked_off)
+        if router.count(Counter.DROP_ARP_FULL):
+            break
+    counted = router.counted()
+    assert counted["DROP_ARP_FULL"] + counted["HANDED"] == counted["TAKEN"]
+    assert counted["HANDED"] >= 1024
 
 
 def test_frames_for_arp_while_it_is_away_are_counted(idle: Router) -> None:

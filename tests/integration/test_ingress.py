@@ -183,7 +183,7 @@ def test_arp_frames_go_to_arp(router: Router, ring: RingConsumer, host: Sender) 
     wait_for("an ARP frame", arrives)
     header, *parts = router.arp.recv_multipart()
     batch = decode(header)
-    assert batch == FrameBatch(purpose="arp", count=batch.count)
+    assert batch == FrameBatch(purpose="arp", count=batch.count, handed=batch.handed)
     for one in decode_frames(batch, parts):
         assert one[:5] == (router.index, 0, 0, 1, False)
         assert one.data == PLAIN + frame(ARP + bytes(18), BROADCAST, 0x0806)

@@ -34,7 +34,7 @@ from pyroute2 import IPRoute
 from services.common import netns
 from services.common.bus import bound
 from services.common.endpoints import prepare_run_dir
-from services.common.messages import FrameBatch, decode, decode_frames
+from services.common.messages import FrameBatch, Handed, decode, decode_frames
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -116,7 +116,9 @@ def inline_frames_arrive(router: Router, forwarder: "zmq.Socket[bytes]", host: S
         assert forwarder.poll(int(LIMIT_S * 1000))
         header, *parts = forwarder.recv_multipart()
         batch = decode(header)
-        assert batch == FrameBatch(purpose="ip", count=batch.count)
+        if isinstance(batch, Handed):
+            continue
+        assert batch == FrameBatch(purpose="ip", count=batch.count, handed=batch.handed)
         for one in decode_frames(batch, parts):
             assert one[:5] == (router.index, 0, 0, 0, False)
             arrived.append(bytes(one.data))

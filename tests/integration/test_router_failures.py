@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from router_lab import RouterLab, started, wait_for
-from router_traffic import Pinger, Stream
+from router_lab import Control, RouterLab, started, wait_for
+from router_traffic import Pinger, Stream, Wire
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from services.launcher.lab.topologies import PAIR
 
@@ -70,6 +72,35 @@ def test_all_killed_at_once(fragile: RouterLab) -> None:
         wait_for("all services run again", lambda: all_replaced(before, control.pids()), 60.0)
         control.wait_until_ready(60.0)
         pinger.wait_for_replies(20)
+
+
+@pytest.mark.parametrize("victim", ["arp", "forwarder"])
+def test_frames_queued_for_arp_are_accounted_for_when_either_end_is_killed(fragile: RouterLab, victim: str) -> None:
+    """arp stands still while frames to silent next hops come, so that they lie in its queue."""
+    control = fragile.control()
+    before = control.counts()
+    arp, killed = control.pids()["arp"], control.pids()[victim]
+    with Wire(fragile, "host1") as near:
+        os.kill(arp, signal.SIGSTOP)
+        try:
+            ether = Ether(src=near.mac, dst=control.mac("eth0"))
+            for number in range(200):
+                near.send(bytes(ether / IP(src="192.168.1.2", dst=f"192.168.0.{20 + number}", ttl=64) / UDP(dport=9)))
+            # a stopped arp is not "up"; the forwarder's own count needs no report of it
+            wait_for("frames for arp", lambda: handed(control) >= before.get("HANDED_ARP", "-") + 200)
+            os.kill(killed, signal.SIGKILL)
+        finally:
+            os.kill(arp, signal.SIGCONT)
+    wait_for(f"{victim} runs again", lambda: control.pids().get(victim, killed) != killed, 30.0)
+    control.wait_until_ready(30.0)
+    control.settle()
+    if victim == "arp":
+        assert control.counts().since(before)["DROP_RESTARTED"] >= 100  # ARP frames of the hosts are taken, too
+
+
+def handed(control: Control) -> int:
+    """Return how many frames the forwarder has handed to arp."""
+    return int(control.ask("counters")["services"]["forwarder"].get("-", {}).get("HANDED_ARP", 0))
 
 
 def all_replaced(before: dict[str, int], after: dict[str, int]) -> bool:

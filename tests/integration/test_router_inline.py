@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from router_lab import PREFIX, Control, RouterLab, wait_for
+from router_traffic import Wire
+from scapy.layers.inet import IP
+from scapy.layers.l2 import Ether
 
 from services.launcher.lab import measure
 from services.launcher.lab.topologies import PAIR
@@ -28,29 +31,45 @@ def place() -> Iterator[RouterLab]:
         yield lab
 
 
+class Running:
+    """The services, started by hand."""
+
+    def __init__(self, lab: RouterLab, run_dir: Path) -> None:
+        self._lab = lab
+        self.control = Control(run_dir)
+        self.programs: dict[str, subprocess.Popen[str]] = {}
+        self._commands: dict[str, list[str]] = {}
+
+    def start(self, name: str, service: str, *options: str) -> None:
+        self._commands[name] = [sys.executable, "-m", f"services.{service}", *options]
+        self.programs[name] = self._lab.popen("router", self._commands[name])
+
+    def replace(self, name: str) -> None:
+        """Kill a program and start it again."""
+        self.programs[name].kill()
+        self.programs[name].wait(10.0)
+        self.programs[name] = self._lab.popen("router", self._commands[name])
+
+
 @contextmanager
-def services(lab: RouterLab, run_dir: Path, ingresses: Sequence[Sequence[str]]) -> Iterator[Control]:
+def services(lab: RouterLab, run_dir: Path, ingresses: Sequence[Sequence[str]]) -> Iterator[Running]:
     """Run control, arp, a forwarder and these ingresses; all must end with status 0."""
     shared = ["--run-dir", str(run_dir)]
-    commands = [
-        ["control", *shared, "--metrics-listen", "off", "--listen", REPORTS],
-        ["arp", *shared, "--listen", ARP],
-        ["forwarder", *shared, "--listen", FRAMES],
-        *(["ingress", "--transport", "inline", *options] for options in ingresses),
-    ]
-    programs: list[subprocess.Popen[str]] = []
+    running = Running(lab, run_dir)
     try:
-        for service, *options in commands:
-            programs.append(lab.popen("router", [sys.executable, "-m", f"services.{service}", *options]))
-        control = Control(run_dir)
-        wait_for("the router is ready", control.is_ready, START_LIMIT_S)
-        yield control
-        control.settle()
-        for program in reversed(programs):
+        running.start("control", "control", *shared, "--metrics-listen", "off", "--listen", REPORTS)
+        running.start("arp", "arp", *shared, "--listen", ARP)
+        running.start("forwarder", "forwarder", *shared, "--listen", FRAMES)
+        for number, options in enumerate(ingresses):
+            running.start(f"ingress{number}", "ingress", "--transport", "inline", *options)
+        wait_for("the router is ready", running.control.is_ready, START_LIMIT_S)
+        yield running
+        running.control.settle()
+        for program in reversed(running.programs.values()):
             program.send_signal(signal.SIGTERM)
-        assert [program.wait(10.0) for program in programs] == [0] * len(programs)
+        assert [program.wait(10.0) for program in running.programs.values()] == [0] * len(running.programs)
     finally:
-        for program in programs:
+        for program in running.programs.values():
             lab.end(program)
 
 
@@ -70,8 +89,8 @@ def check_traffic(lab: RouterLab, control: Control) -> None:
 def test_over_ipc(place: RouterLab, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     ingresses = [["--run-dir", str(run_dir), "--interface", name] for name in ("eth0", "eth1")]
-    with services(place, run_dir, ingresses) as control:
-        check_traffic(place, control)
+    with services(place, run_dir, ingresses) as running:
+        check_traffic(place, running.control)
 
 
 def test_over_tcp(place: RouterLab, tmp_path: Path) -> None:
@@ -81,5 +100,37 @@ def test_over_tcp(place: RouterLab, tmp_path: Path) -> None:
         ["--run-dir", str(tmp_path / "first"), "--interface", "192.168.1.0/24", *elsewhere],
         ["--run-dir", str(tmp_path / "second"), "--interface", "192.168.0.1", *elsewhere],
     ]
-    with services(place, tmp_path / "run", ingresses) as control:
-        check_traffic(place, control)
+    with services(place, tmp_path / "run", ingresses) as running:
+        check_traffic(place, running.control)
+
+
+@pytest.mark.parametrize("victim", ["forwarder", "ingress0"])
+def test_frames_inside_messages_are_accounted_for_when_either_end_is_killed(
+    place: RouterLab, tmp_path: Path, victim: str
+) -> None:
+    """The forwarder stands still while frames come, so that they lie in its queue."""
+    run_dir = tmp_path / "run"
+    ingresses = [["--run-dir", str(run_dir), "--interface", name] for name in ("eth0", "eth1")]
+    with services(place, run_dir, ingresses) as running, Wire(place, "host1") as near:
+        control = running.control
+        before = control.counts()
+        forwarder = running.programs["forwarder"]
+        frame = bytes(Ether(src=near.mac, dst=control.mac("eth0")) / IP(src="192.168.1.2", dst="192.168.0.2", ttl=64))
+        forwarder.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(500):
+                near.send(frame)
+            wait_for("frames inside messages", lambda: came(control) >= before.get("RX_FRAMES", "eth0") + 500)
+            running.replace(victim)
+        finally:
+            if running.programs["forwarder"] is forwarder:
+                forwarder.send_signal(signal.SIGCONT)
+        wait_for("the router is ready", control.is_ready, START_LIMIT_S)
+        control.settle()
+        if victim == "forwarder":
+            assert control.counts().since(before)["DROP_RESTARTED"] > 0
+
+
+def came(control: Control) -> int:
+    """Return how many frames eth0's ingress has received."""
+    return int(control.ask("counters")["services"]["ingress-eth0"].get("eth0", {}).get("RX_FRAMES", 0))

@@ -19,8 +19,6 @@ from services.common.messages import (
     InterfaceAddress,
     NeighbourState,
     RouterState,
-    decode,
-    decode_frames,
 )
 from services.common.parameters import ArpParameters, Parameters
 
@@ -117,11 +115,9 @@ class Network:
         self.events.append("sent")
         return None
 
-    def _hand_back(self, parts: list[bytes]) -> bool:
+    def _hand_back(self, frames: list[Frame]) -> bool:
         if self.forwarder_is_there:
-            header = decode(parts[0])
-            assert header.purpose == "unreachable"
-            self.returned += decode_frames(header, parts[1:])
+            self.returned += frames
         return self.forwarder_is_there
 
     def _publish(self, state: NeighbourState) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from arp_network import ETH0, ETH1, HOST, HOST_MAC, OWN0, OWN1, REQUEST, SECOND_HOST, TO_US, Network
+from arp_network import ETH0, ETH1, HOST, HOST_MAC, OWN0, OWN1, REQUEST, SECOND_HOST, TO_US, Network, interface
 
 from services.common.counters import Counter
 from services.common.messages import Frame, RouterState
@@ -136,7 +136,7 @@ class TestTable:
         assert network.drops() == {"DROP_NEIGHBOUR_TABLE": 4}
 
     def test_neighbours_in_use_outlive_a_sweep(self, make_network: MakeNetwork) -> None:
-        network = make_network(ArpParameters())
+        network = make_network(ArpParameters(requests_per_second=10_000))
         for number in range(1000):
             network.hear(REQUEST, HOST_MAC, 0x0A010100 + number, OWN1, on=ETH1)
             network.use(0x0A010100 + number, out=ETH1)
@@ -205,3 +205,80 @@ def test_conflicts_are_remembered_for_own_addresses_only(make_network: MakeNetwo
         mac = bytes((2, 0, 0, 1, 0, number))
         network.hear(REQUEST, mac, OWN0, OWN0)
     assert len(network.announcements()) == 1
+
+
+# --- Requests a second ------------------------------------------------------------------------------------------------
+
+
+def test_requests_on_an_interface_are_bounded(make_network: MakeNetwork) -> None:
+    """A sweep of 1,000 addresses within 1 s, 20 requests allowed: 20 at once, and then 20 more."""
+    network = make_network(ArpParameters(requests_per_second=20))
+    for number in range(1000):
+        network.datagram(number, 0x0A010100 + number, ETH1)
+        network.advance(0.001)
+    assert len(network.requests()) <= 40
+    assert network.drops() == {"DROP_ARP_REQUESTS": 1000 - len({each.target for each in network.requests()})}
+    network.datagram(1, HOST)
+    assert network.requests()[-1].interface == ETH0
+
+
+def test_repetitions_and_probes_go_before_new_requests(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(requests_per_second=2, multicast_solicit=3))
+    network.datagram(1, HOST)
+    network.datagram(2, SECOND_HOST)
+    network.datagram(3, HOST + 5)
+    assert network.drops() == {"DROP_ARP_REQUESTS": 1}
+    network.advance(2.2)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST] * 3
+    network.datagram(4, HOST + 5)
+    assert network.drops() == {"DROP_ARP_REQUESTS": 2}
+
+
+def test_known_neighbours_are_kept_and_probed_during_a_sweep(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(max_neighbours=8, requests_per_second=10))
+    network.datagram(0)
+    network.answer()
+    for number in range(1500):
+        network.use(HOST)
+        if any(each.data[:6] == HOST_MAC for each in network.requests()):
+            network.answer()
+        network.sent.clear()
+        network.datagram(number, SECOND_HOST + 1 + number % 200)
+        network.advance(0.05)
+        assert network.neighbours == {(ETH0, HOST): HOST_MAC}
+    assert network.count(Counter.DROP_ARP_REQUESTS) > 0
+
+
+def test_requests_are_allowed_anew_by_new_parameters(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(requests_per_second=1))
+    network.datagram(1)
+    network.datagram(2, SECOND_HOST)
+    network.control(RouterState(parameters=Parameters(arp=ArpParameters(requests_per_second=5))))
+    network.datagram(3, SECOND_HOST)
+    assert len(network.requests()) == 2
+    assert network.drops() == {"DROP_ARP_REQUESTS": 1}
+
+
+def test_a_next_hop_that_was_evicted_is_not_asked_twice_a_second(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(max_neighbours=1))
+    network.datagram(1)
+    network.advance(0.5)
+    network.datagram(2, SECOND_HOST)
+    network.datagram(3)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST]
+    assert network.drops() == {"DROP_NEIGHBOUR_TABLE": 1, "DROP_ARP_REQUESTS": 1}
+    network.advance(0.5)
+    network.datagram(4)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST, HOST]
+    network.answer()
+    assert network.numbers() == [4]
+
+
+def test_a_link_that_was_down_is_asked_on_at_once(make_network: MakeNetwork) -> None:
+    network = make_network(ArpParameters(max_neighbours=1))
+    network.datagram(1)
+    network.datagram(2, SECOND_HOST)
+    network.control(RouterState(interfaces=[interface(up=False)]))
+    network.control(RouterState(interfaces=[interface()]))
+    network.datagram(3)
+    assert [each.target[1] for each in network.requests()] == [HOST, SECOND_HOST, HOST]

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -14,6 +14,7 @@ from services.common.endpoints import DEFAULT_RUN_DIR
 from services.common.errors import HopwireError
 from services.control.cli.completion import candidates
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.probe import PROBE, has_answered, watch_probe
 from services.control.cli.router import RUN_DIR_VARIABLE, NoRouterError, RefusedError, ask
 from services.control.cli.tables import as_terminal_text, as_text
 from services.control.cli.vocabulary import HELP, VERSION
@@ -156,7 +157,10 @@ def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output
             return output.write(_help(request))
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
-        return output.show(request.method, ask(run_dir, request, timeout_s))
+        result = ask(run_dir, request, timeout_s)
+        if request.method == PROBE:
+            return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
+        return output.show(request.method, result)
     except UsageError as error:
         return _complain(error, USAGE, error.usage)
     except NoRouterError as error:
@@ -167,6 +171,14 @@ def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output
         return _complain(error, REFUSED)
     except HopwireError as error:
         return _complain(error, REFUSED)
+
+
+def _show_probed(neighbour: Mapping[str, Any] | None, request: Request, output: _Output) -> int:
+    """Show what came of a probe and return the exit status: whether the neighbour answered."""
+    status = output.show(request.method, [] if neighbour is None else [neighbour])
+    if status != DONE or (neighbour is not None and has_answered(neighbour)):
+        return status
+    return _complain(HopwireError(f"{request.params['dst']} dev {request.params['dev']}: no answer"), REFUSED)
 
 
 def _help(request: Request) -> str:

@@ -107,6 +107,12 @@ def _table(text: str) -> str:
     return text
 
 
+def _nud(text: str) -> str:
+    if text != "permanent":
+        raise ValueError(text)
+    return text
+
+
 _TABLES: Final = ("main", "local", "all")
 _PROTOCOLS: Final = ("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis")
 
@@ -117,6 +123,7 @@ DEVICE: Final = Value("the name of an interface (15 bytes at most, no space, sla
 MAC: Final = Value("a MAC address such as 02:00:00:00:00:01", _mac)
 PROTOCOL: Final = Value("a routing protocol's name or number 0 to 255", _protocol, _PROTOCOLS)
 TABLE: Final = Value("a table: main, local or all", _table, _TABLES)
+NUD: Final = Value("permanent (the arp service sees to all other states)", _nud, ("permanent",))
 METRIC: Final = _numbers("a number", 0, _U32_MAX)
 ROUTE_MTU: Final = _numbers("a number of bytes", 0, _U32_MAX)
 LINK_MTU: Final = _numbers("a number of bytes", 0, 2**31 - 1)

@@ -56,6 +56,7 @@ _NEIGHBOUR_COLUMNS: Final = (
     Column("STATE", "state"),
     Column("AGE", "age", right=True),
     Column("WAITING", "waiting_frames", right=True),
+    Column("BYTES", "waiting_bytes", right=True),
 )
 _SERVICE_COLUMNS: Final = (
     Column("SERVICE", "service"),
@@ -159,6 +160,7 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "addr.show": _addresses,
     "link.show": _links,
     "neigh.show": _neighbours,
+    "neigh.probe": _neighbours,
     "counters": counters,
     "status": _status,
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],

@@ -17,6 +17,7 @@ from services.control.cli.values import (
     LINK_MTU,
     MAC,
     METRIC,
+    NUD,
     PROTOCOL,
     ROUTE_MTU,
     TABLE,
@@ -109,6 +110,33 @@ def _device_show(name: str) -> Verb:
     )
 
 
+_NEIGHBOUR: Final = Operand("dst", ADDRESS, leads=("to",))
+_NEIGHBOUR_DEV: Final = Word("dev", "dev", DEVICE)
+_NEIGHBOUR_FILTERS: Final = ("nud", "proxy", "router", "unused", "vrf", "master", "nomaster", "managed", "use")
+
+
+def _neighbour_change(name: str) -> Verb:
+    return Verb(
+        method=f"neigh.{name}",
+        usage="neigh {add|replace} ADDRESS lladdr MAC dev NAME [nud permanent]",
+        words=(Word("lladdr", "lladdr", MAC), _NEIGHBOUR_DEV, Word("nud", "nud", NUD)),
+        operand=_NEIGHBOUR,
+        required=("dst", "lladdr", "dev"),
+        filters=_NEIGHBOUR_FILTERS,
+    )
+
+
+def _neighbour_verb(name: str) -> Verb:
+    return Verb(
+        method=f"neigh.{name}",
+        usage=f"neigh {name} ADDRESS dev NAME",
+        words=(_NEIGHBOUR_DEV,),
+        operand=_NEIGHBOUR,
+        required=("dst", "dev"),
+        filters=_NEIGHBOUR_FILTERS,
+    )
+
+
 _SHOW: Final = (Keyword("show", "show"), Keyword("lst", "show"), Keyword("list", "show"))
 
 OBJECTS: Final = (
@@ -167,14 +195,15 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("help", HELP),
     ),
     "neigh": (
-        Keyword("add", None),
+        Keyword("add", "add"),
         Keyword("change", None),
         Keyword("chg", None, abbreviable=False),
-        Keyword("replace", None),
-        Keyword("delete", None),
+        Keyword("replace", "replace"),
+        Keyword("delete", "del"),
         Keyword("get", None),
         *_SHOW,
-        Keyword("flush", None),
+        Keyword("flush", "flush"),
+        Keyword("probe", "probe"),
         Keyword("help", HELP),
     ),
 }
@@ -220,7 +249,25 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
         ),
         "show": _device_show("link"),
     },
-    "neigh": {"show": Verb(method="neigh.show", usage="neigh show [dev NAME]", words=(Word("dev", "dev", DEVICE),))},
+    "neigh": {
+        "show": Verb(
+            method="neigh.show",
+            usage="neigh show [ADDRESS] [dev NAME]",
+            words=(_NEIGHBOUR_DEV,),
+            operand=_NEIGHBOUR,
+            filters=_NEIGHBOUR_FILTERS,
+        ),
+        "add": _neighbour_change("add"),
+        "replace": _neighbour_change("replace"),
+        "del": _neighbour_verb("del"),
+        "flush": Verb(
+            method="neigh.flush",
+            usage="neigh flush [all] [dev NAME]",
+            words=(Word("all", "all"), _NEIGHBOUR_DEV),
+            filters=_NEIGHBOUR_FILTERS,
+        ),
+        "probe": _neighbour_verb("probe"),
+    },
 }
 
 SINGLE: Final[Mapping[str, Verb]] = {

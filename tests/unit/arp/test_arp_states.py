@@ -152,6 +152,8 @@ STIMULI: dict[Event, Callable[[Driver], list[Action]]] = {
     # The table holds two: a third next hop needs a place
     Event.EVICTED: lambda driver: [*driver.hear(REQUEST, MAC, OWN, BROADCAST, OTHER), *driver.datagram(OTHER + 1)],
     Event.LINK_DOWN: lambda driver: driver.configure(up=False),
+    Event.REMOVED: lambda driver: driver.resolver.on_flush(ETH0, driver.now),
+    Event.EXAMINED: lambda driver: driver.resolver.on_examine((ETH0, NEIGHBOUR), driver.now) or [],
 }
 STIMULI[Event.EXHAUSTED] = STIMULI[Event.TIMEOUT]
 STIMULI[Event.DATAGRAM_REFUSED] = STIMULI[Event.DATAGRAM]
@@ -162,6 +164,7 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (none, E.DATAGRAM, S.INCOMPLETE, ["wait", TO_ALL]),
     (none_without_address, E.DATAGRAM_REFUSED, S.NONE, ["return 1"]),
     (none, E.INTRODUCED, S.STALE, ["publish MAC"]),
+    (none, E.EXAMINED, S.INCOMPLETE, [TO_ALL]),
     (none, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
     (incomplete, E.DATAGRAM, S.INCOMPLETE, ["wait"]),
     (incomplete, E.TIMEOUT, S.INCOMPLETE, [TO_ALL]),
@@ -169,6 +172,7 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (incomplete, E.REPLY, S.REACHABLE, ["send waiting 1 to MAC", "publish MAC"]),
     (incomplete, E.HINT, S.STALE, ["send waiting 1 to MAC", "publish MAC"]),
     (incomplete, E.CONFIGURED, S.PERMANENT, ["send waiting 1 to PERMANENT_MAC", "publish PERMANENT_MAC"]),
+    (incomplete, E.REMOVED, S.NONE, ["return waiting 1"]),
     (incomplete, E.EVICTED, S.NONE, ["DROP_NEIGHBOUR_TABLE"]),
     (incomplete, E.LINK_DOWN, S.NONE, ["DROP_UNKNOWN_INTERFACE"]),
     (reachable, E.DATAGRAM, S.REACHABLE, ["send 1 to MAC"]),
@@ -177,6 +181,8 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (reachable, E.REPLY_OTHER_MAC, S.REACHABLE, ["publish NEW_MAC"]),
     (reachable, E.HINT_OTHER_MAC, S.STALE, ["publish NEW_MAC"]),
     (reachable, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
+    (reachable, E.EXAMINED, S.PROBE, [TO_IT]),
+    (reachable, E.REMOVED, S.NONE, [WITHDRAW]),
     (reachable, E.LINK_DOWN, S.NONE, [WITHDRAW]),
     (stale, E.DATAGRAM, S.DELAY, ["send 1 to MAC"]),
     (stale, E.USED, S.DELAY, []),
@@ -187,6 +193,8 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (stale, E.HINT_OTHER_MAC, S.STALE, ["publish NEW_MAC"]),
     (stale, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
     (stale, E.EVICTED, S.NONE, [WITHDRAW]),
+    (stale, E.EXAMINED, S.PROBE, [TO_IT]),
+    (stale, E.REMOVED, S.NONE, [WITHDRAW]),
     (stale, E.LINK_DOWN, S.NONE, [WITHDRAW]),
     (delay, E.DATAGRAM, S.DELAY, ["send 1 to MAC"]),
     (delay, E.TIMEOUT, S.PROBE, [TO_IT]),
@@ -194,6 +202,8 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (delay, E.REPLY_OTHER_MAC, S.REACHABLE, ["publish NEW_MAC"]),
     (delay, E.HINT_OTHER_MAC, S.STALE, ["publish NEW_MAC"]),
     (delay, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
+    (delay, E.EXAMINED, S.PROBE, [TO_IT]),
+    (delay, E.REMOVED, S.NONE, [WITHDRAW]),
     (delay, E.LINK_DOWN, S.NONE, [WITHDRAW]),
     (probe, E.DATAGRAM, S.PROBE, ["send 1 to MAC"]),
     (probe, E.TIMEOUT, S.PROBE, [TO_IT]),
@@ -202,6 +212,7 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (probe, E.REPLY_OTHER_MAC, S.REACHABLE, ["publish NEW_MAC"]),
     (probe, E.HINT_OTHER_MAC, S.STALE, ["publish NEW_MAC"]),
     (probe, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
+    (probe, E.REMOVED, S.NONE, [WITHDRAW]),
     (probe, E.LINK_DOWN, S.NONE, [WITHDRAW]),
     (failed, E.DATAGRAM, S.INCOMPLETE, ["wait", TO_ALL]),
     (failed_to_resolve, E.DATAGRAM_REFUSED, S.FAILED, ["return 1"]),
@@ -210,6 +221,8 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (failed, E.REPLY, S.REACHABLE, ["publish MAC"]),
     (failed, E.HINT, S.STALE, ["publish MAC"]),
     (failed, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
+    (failed, E.EXAMINED, S.INCOMPLETE, [TO_ALL]),
+    (failed, E.REMOVED, S.NONE, []),
     (failed, E.EVICTED, S.NONE, []),
     (failed, E.LINK_DOWN, S.NONE, []),
     (permanent, E.DATAGRAM, S.PERMANENT, ["send 1 to PERMANENT_MAC"]),
@@ -279,7 +292,10 @@ def test_every_row_of_the_table_has_a_case() -> None:
     assert tested <= declared
 
 
-SILENT_STIMULI = (E.USED, E.REPLY, E.HINT, E.REPLY_OTHER_MAC, E.HINT_OTHER_MAC, E.LINK_DOWN, E.EVICTED)
+SILENT_STIMULI = (
+    *(E.USED, E.REPLY, E.HINT, E.REPLY_OTHER_MAC, E.HINT_OTHER_MAC),
+    *(E.LINK_DOWN, E.EVICTED, E.REMOVED, E.EXAMINED),
+)
 
 
 @pytest.mark.parametrize("event", SILENT_STIMULI)
@@ -342,3 +358,29 @@ def test_reachable_lasts_half_to_one_and_a_half_of_the_base_time(random: float, 
     driver = Driver(resolver=Resolver(lambda: random))
     reachable(driver)
     assert driver.resolver.next_deadline() == driver.now + seconds
+
+
+def test_removing_one_neighbour() -> None:
+    driver = Driver()
+    reachable(driver)
+    assert driver.resolver.on_remove((ETH0, OTHER), driver.now) is None
+    assert driver.resolver.on_remove((ETH0, NEIGHBOUR), driver.now) == [Withdraw(ETH0, NEIGHBOUR)]
+    assert driver.resolver.on_remove((ETH0, NEIGHBOUR), driver.now) is None
+    permanent(driver)
+    assert driver.resolver.on_remove((ETH0, NEIGHBOUR), driver.now) is None
+
+
+def test_flushing_one_interface_leaves_the_others() -> None:
+    driver = Driver()
+    reachable(driver)
+    assert driver.resolver.on_flush(ETH0 + 1, driver.now) == []
+    assert driver.resolver.on_flush(None, driver.now) == [Withdraw(ETH0, NEIGHBOUR)]
+
+
+def test_nobody_is_asked_without_an_address_or_interface() -> None:
+    driver = Driver()
+    assert driver.resolver.on_examine((ETH0 + 1, NEIGHBOUR), driver.now) is None
+    none_without_address(driver)
+    assert driver.resolver.on_examine((ETH0, NEIGHBOUR), driver.now) is None
+    driver.configure(up=False)
+    assert driver.resolver.on_examine((ETH0, NEIGHBOUR), driver.now) is None

@@ -34,6 +34,8 @@ LINK_WORDS = ["up", "down", "mtu", "address"]
         ("link set dev eth0", Candidates(LINK_WORDS)),
         ("addr show", Candidates(["dev"], interfaces=True)),
         ("neigh show", Candidates(["dev"])),
+        ("neigh add 10.0.0.1", Candidates(["lladdr", "dev", "nud"])),
+        ("neigh add 10.0.0.1 nud", Candidates(["permanent"])),
         ("counters", Candidates([])),
         ("help", Candidates([])),
         ("rule", Candidates([])),

@@ -121,13 +121,21 @@ def test_neighbours_show_their_age_and_who_waits() -> None:
             "state": ["REACHABLE"],
             "age_s": 3.14,
             "waiting_frames": 0,
+            "waiting_bytes": 0,
         },
-        {"dst": "192.168.0.77", "dev": "eth1", "state": ["INCOMPLETE"], "age_s": 0.5, "waiting_frames": 12},
+        {
+            "dst": "192.168.0.77",
+            "dev": "eth1",
+            "state": ["INCOMPLETE"],
+            "age_s": 0.5,
+            "waiting_frames": 12,
+            "waiting_bytes": 1008,
+        },
     ]
     assert shown("neigh.show", neighbours) == [
-        "ADDRESS       DEV   LLADDR             STATE         AGE  WAITING",
-        "192.168.0.2   eth1  02:00:00:00:00:02  REACHABLE   3.1 s        0",
-        "192.168.0.77  eth1  -                  INCOMPLETE  0.5 s       12",
+        "ADDRESS       DEV   LLADDR             STATE         AGE  WAITING  BYTES",
+        "192.168.0.2   eth1  02:00:00:00:00:02  REACHABLE   3.1 s        0      0",
+        "192.168.0.77  eth1  -                  INCOMPLETE  0.5 s       12   1008",
     ]
 
 
@@ -220,7 +228,7 @@ def test_counters_show_interfaces_drops_details_and_the_balance() -> None:
         "DROPPED            INTERFACE  COUNT  MEANING",
         "DROP_TTL_EXCEEDED  eth2           3  the TTL ran out (ICMP 11/0)",
         "DROP_NO_ROUTE      eth2           1  no route to the destination (ICMP 3/0)",
-        "DROP_RESTARTED     -              1  held by a service that was killed",
+        "DROP_RESTARTED     -              1  held by a service that was killed, or on the way to one",
         "",
         "DETAIL          INTERFACE  COUNT  MEANING",
         "GENERATED_SENT  eth10          4  generated frames sent",

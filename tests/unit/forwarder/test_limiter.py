@@ -3,7 +3,8 @@
 import pytest
 
 from services.common.parameters import IcmpParameters
-from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter, RedirectLimiter, TokenBucket
+from services.common.token_bucket import TokenBucket
+from services.forwarder.limiter import MAX_DESTINATIONS, IcmpLimiter, RedirectLimiter
 
 HOST = 0x0A000002
 

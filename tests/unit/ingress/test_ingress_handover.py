@@ -120,7 +120,7 @@ def test_the_ring_goes_with_its_interface(endpoints: Endpoints) -> None:
 def received_batch(parts: list[bytes]) -> list[tuple[int, bytes]]:
     """Return packet type and bytes of each frame of a batch, by the layout of its descriptors."""
     header = decode(parts[0])
-    assert header == FrameBatch(purpose="ip", count=header.count)
+    assert header == FrameBatch(purpose="ip", count=header.count, handed=header.handed)
     records = list(struct.iter_unpack("=IIIHHI", parts[1]))
     assert len(records) == header.count
     frames = []

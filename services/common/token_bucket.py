@@ -1,0 +1,36 @@
+"""A rate with a burst: so many a second on average, and so many at once. Pure."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class TokenBucket:
+    """Tokens come at a rate, and are spent one by one."""
+
+    per_second: float
+    burst: float
+    tokens: float
+    filled_at: float
+
+    @classmethod
+    def full(cls, per_second: float, burst: float, now: float) -> "TokenBucket":
+        """Return a bucket that begins full."""
+        return cls(per_second, burst, burst, now)
+
+    def has_token(self, now: float) -> bool:
+        """Tell whether there is a token."""
+        self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * self.per_second)
+        self.filled_at = now
+        return self.tokens >= 1
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        if not self.has_token(now):
+            return False
+        self.tokens -= 1
+        return True
+
+    def owe(self, now: float) -> None:
+        """Take a token, from those to come if there is none; a whole burst is owed at most."""
+        self.has_token(now)
+        self.tokens = max(-self.burst, self.tokens - 1)

@@ -1,0 +1,115 @@
+"""Frames for arp, and what comes back of it: neighbours, and with them the frames that were held for them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import zmq
+
+from services.common.bus import connected, try_send
+from services.common.counters import Counter, CounterBlock
+from services.common.ledger import HandedLedger
+from services.common.messages import MAX_BATCH_FRAMES, Frame, NeighbourState, NeighboursUsed, encode, encode_frames
+from services.common.token_bucket import TokenBucket
+from services.common.wire import virtio_net
+from services.forwarder.egress import Egress
+from services.forwarder.holding import Holding, Release
+from services.forwarder.tables import NO_SLOT, ForwardingTables
+
+FRAMES_PER_SECOND: Final = 10_000
+"""Frames that may go to arp: at about 10 µs each a tenth of the forwarder's time, whatever comes."""
+BURST_FRAMES: Final = 1024
+"""And so many at once: four batches."""
+_MACS_END: Final = virtio_net.HEADER_BYTES + 12  # behind both MAC addresses
+
+
+class ArpHandover:
+    """The forwarder's way to arp. Every frame given to it is handed on, sent, waits, or is dropped, and counted."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        counters: CounterBlock,
+        tables: ForwardingTables,
+        egress: Egress,
+        now: float,
+    ) -> None:
+        """Connect to arp; write off what a killed predecessor held."""
+        self._socket = connected(context, zmq.PUSH, endpoint)
+        self._counters = counters
+        self._tables = tables
+        self._egress = egress
+        self._ledger = HandedLedger(counters, Counter.HANDED_ARP)
+        self._holding = Holding()
+        self._budget = TokenBucket.full(FRAMES_PER_SECOND, BURST_FRAMES, now)
+        counters.write_off_waiting()
+
+    def admit(self, now: float) -> bool:
+        """Tell whether one more received frame may go to arp."""
+        return self._budget.take(now)
+
+    def resolve(self, frames: Sequence[Frame]) -> None:
+        """See to frames whose next hop the tables do not know."""
+        if not frames:
+            return
+        hand, held, dropped = self._holding.sort(frames)
+        for frame in held:
+            self._counters.add(Counter.WAITING, 1, frame.out_interface)
+        for frame in dropped:
+            self._counters.add(Counter.DROP_NEIGHBOUR_QUEUE, 1, frame.out_interface)
+        for first in range(0, len(hand), MAX_BATCH_FRAMES):
+            self._hand(hand[first : first + MAX_BATCH_FRAMES])
+
+    def follow(self, states: Iterable[NeighbourState], now: float) -> None:
+        """Take over what arp tells of its neighbours, as soon as they may be used."""
+        for state in states:
+            self._carry_out(self._holding.on_state(state, now))
+        self._carry_out(self._holding.on_time(now))
+
+    def keep_house(self, now: float) -> None:
+        """Tell arp now and then how many frames it was handed."""
+        if announcement := self._ledger.due(now):
+            try_send(self._socket, [announcement])
+
+    def tell_used(self, neighbours: list[tuple[int, int]]) -> None:
+        """Tell arp which neighbours frames went to."""
+        if neighbours:
+            try_send(self._socket, [encode(NeighboursUsed(neighbours=neighbours))])
+
+    def close(self) -> None:
+        """Give up what is held, and close the socket."""
+        for frame in self._holding.take_all():
+            self._counters.add(Counter.WAITING, -1, frame.out_interface)
+            self._counters.add(Counter.DROP_RESTARTED, 1, frame.out_interface)
+        self._socket.close()
+
+    def _hand(self, frames: list[Frame]) -> None:
+        before = self._ledger.begin(len(frames))
+        sent = try_send(self._socket, encode_frames("unresolved", frames, before))
+        if sent:
+            self._holding.handed(frames, before + len(frames))
+        else:
+            self._ledger.undo(len(frames))
+        for frame in frames:
+            self._counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
+
+    def _carry_out(self, release: Release) -> None:
+        if release.state is not None:
+            self._tables.apply_neighbour_state(release.state)
+        for frame in (*release.send, *release.hand):
+            self._counters.add(Counter.WAITING, -1, frame.out_interface)
+        for frame in release.send:
+            self._send(frame)
+        self.resolve(release.hand)
+        if release.ask:
+            try_send(self._socket, [self._ledger.message(answer=True)])
+
+    def _send(self, frame: Frame) -> None:
+        slot = self._tables.slots.get(frame.out_interface, NO_SLOT)
+        rewrite = self._tables.rewrite_for(slot, frame.next_hop)
+        if rewrite is None:  # the interface went meanwhile
+            self._counters.add(Counter.DROP_UNKNOWN_INTERFACE, 1, frame.out_interface)
+            return
+        header, rest = frame.data[: virtio_net.HEADER_BYTES], frame.data[_MACS_END:]
+        counter = Counter.GENERATED_SENT if frame.generated else Counter.FORWARDED
+        self._egress.send(slot, rewrite + bytes(rest), bytes(header), counter)
