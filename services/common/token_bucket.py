@@ -17,11 +17,19 @@ class TokenBucket:
         """Return a bucket that begins full."""
         return cls(per_second, burst, burst, now)
 
-    def has_token(self, now: float) -> bool:
-        """Tell whether there is a token."""
+    def available(self, now: float) -> int:
+        """Return how many tokens there are."""
         self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * self.per_second)
         self.filled_at = now
-        return self.tokens >= 1
+        return max(0, int(self.tokens))
+
+    def has_token(self, now: float) -> bool:
+        """Tell whether there is a token."""
+        return self.available(now) >= 1
+
+    def spend(self, count: int) -> None:
+        """Take tokens, from those to come if there are too few; a whole burst is owed at most."""
+        self.tokens = max(-self.burst, self.tokens - count)
 
     def take(self, now: float) -> bool:
         """Take a token if there is one."""
@@ -32,5 +40,5 @@ class TokenBucket:
 
     def owe(self, now: float) -> None:
         """Take a token, from those to come if there is none; a whole burst is owed at most."""
-        self.has_token(now)
-        self.tokens = max(-self.burst, self.tokens - 1)
+        self.available(now)
+        self.spend(1)

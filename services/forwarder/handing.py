@@ -44,14 +44,15 @@ class ArpHandover:
         self._budget = TokenBucket.full(FRAMES_PER_SECOND, BURST_FRAMES, now)
         counters.write_off_waiting()
 
-    def admit(self, now: float) -> bool:
-        """Tell whether one more received frame may go to arp."""
-        return self._budget.take(now)
+    def allowance(self, now: float) -> int:
+        """Return how many more received frames may go to arp now."""
+        return self._budget.available(now)
 
     def resolve(self, frames: Sequence[Frame]) -> None:
         """See to frames whose next hop the tables do not know."""
         if not frames:
             return
+        self._budget.spend(len(frames))
         hand, held, dropped = self._holding.sort(frames)
         for frame in held:
             self._counters.add(Counter.WAITING, 1, frame.out_interface)

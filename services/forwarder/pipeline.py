@@ -74,6 +74,8 @@ _DIRECTED_BROADCAST: Final = int(Counter.DROP_DIRECTED_BROADCAST)
 _MTU: Final = int(Counter.DROP_MTU_EXCEEDED)
 _SOURCE_ROUTED: Final = int(Counter.DROP_SOURCE_ROUTED)
 _TAKEN: Final = int(Counter.TAKEN)
+_ARP_FULL: Final = int(Counter.DROP_ARP_FULL)
+_SLOW_PATH_FULL: Final = int(Counter.DROP_SLOW_PATH_FULL)
 
 SLOW_VERDICTS: Final = frozenset(
     {
@@ -116,6 +118,13 @@ class Batch(NamedTuple):
     """Of the neighbour it goes to."""
     slow: npt.NDArray[np.int64]
     """The numbers of the frames for the slow path, packed to the front."""
+    allowance: npt.NDArray[np.int64]
+    """(2,) how many frames the slow path takes, and how many arp does; the rest is dropped here, at full speed."""
+
+
+TO_SLOW_PATH: Final = 0
+TO_ARP: Final = 1
+"""Places in `Batch.allowance`."""
 
 
 class Queues(NamedTuple):
@@ -144,8 +153,9 @@ OUTCOME: Final = record(Outcome, "int64", "int64")
 
 
 def make_batch() -> Batch:
-    """Return the arrays of one batch."""
-    return Batch(*[np.zeros(BATCH, np.int64) for _ in Batch._fields])
+    """Return the arrays of one batch, all of which may go to the slow path."""
+    *fields, _ = Batch._fields
+    return Batch._make([*(np.zeros(BATCH, np.int64) for _ in fields), np.full(2, BATCH, np.int64)])
 
 
 def make_queues() -> Queues:
@@ -314,7 +324,7 @@ def forward_batch(
                 if known
                 else _UNKNOWN_INTERFACE
             )
-    slow = touched = redirects = 0
+    slow = touched = redirects = exceptions = 0
     hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):
         verdict = batch.verdict[number]
@@ -323,13 +333,18 @@ def forward_batch(
         if verdict == _FORWARDED:
             address = area_address + batch.start[number] - _VIRTIO
             touched = _enqueue(queues, batch.slot[number], address, _VIRTIO + batch.length[number], touched)
-            if batch.slot[number] == hairpin and redirects < REDIRECT_BUDGET:
+            if batch.slot[number] == hairpin and redirects < min(REDIRECT_BUDGET, batch.allowance[TO_SLOW_PATH]):
                 batch.slow[slow] = number
                 slow += 1
                 redirects += 1
+        elif verdict == _UNRESOLVED and slow - redirects - exceptions >= batch.allowance[TO_ARP]:
+            counters[_ARP_FULL] += 1
+        elif _IS_SLOW[verdict] and verdict != _UNRESOLVED and exceptions >= batch.allowance[TO_SLOW_PATH]:
+            counters[_SLOW_PATH_FULL] += 1
         elif _IS_SLOW[verdict]:
             batch.slow[slow] = number
             slow += 1
+            exceptions += verdict != _UNRESOLVED
         else:
             counters[verdict] += 1
     counters[_TAKEN] += count

@@ -134,9 +134,10 @@ def _sleep(rings: Any, watched: Any) -> Any:
     return ready == 1 and rung
 
 
-@kernel(STRETCH, "int64[:, ::1]", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64[::1]", "int64")
+@kernel(STRETCH, "int64[:, ::1]", "int64", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64[::1]", "int64")
 def forward_rings(
     rings: npt.NDArray[np.int64],
+    first: int,
     tables: TableArrays,
     batch: Batch,
     queues: Queues,
@@ -148,6 +149,7 @@ def forward_rings(
     """Forward what the rings hold, for `stretch_ns` at most; see `Stretch` for what is left to do.
 
     :param rings: (rings, RING_COLUMNS)
+    :param first: the ring to begin with: the one behind that which ended the last stretch, so that all have their turn.
     :param counters: the whole block, flat.
     :param watched: the bell, and behind it the descriptors of the sockets for messages; empty: do not sleep.
     """
@@ -155,7 +157,8 @@ def forward_rings(
     woken = False
     while True:
         most = np.int64(0)
-        for number in range(rings.shape[0]):
+        for turn in range(rings.shape[0]):
+            number = (first + turn) % rings.shape[0]
             ring = rings[number]
             count = _available(ring)
             if count == 0:

@@ -41,10 +41,11 @@ from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
 from services.forwarder.egress import Egress, error_text
 from services.forwarder.handing import ArpHandover
-from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
+from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.questions import route_get
 from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
+from services.forwarder.share import SlowShare
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 
@@ -96,6 +97,8 @@ class Forwarder:
             self._poller.register(socket, zmq.POLLIN)
         self._watched_sockets: list[zmq.Socket[Any]] = []
         self._watched = _NOTHING
+        self._share = SlowShare(clock())
+        self._next_ring = 0
         self._housekeeping_at = 0.0
         self._used_at = 0.0
 
@@ -118,8 +121,10 @@ class Forwarder:
                     self._serve_sockets(now)
                 else:
                     watched = self._watch()
+            self._allow_exceptions(now)
             stretch: Stretch = forward_rings(
                 self._rings,
+                self._next_ring,
                 self._tables.arrays,
                 self._batch,
                 self._queues,
@@ -149,6 +154,7 @@ class Forwarder:
 
     def _finish(self, port: Port, stretch: Stretch, now: float) -> None:
         """Do what a stretch left to Python."""
+        self._next_ring = stretch.ring + 1
         if stretch.reason == OUT_OF_BOUNDS:
             self._log.warning("ring out of bounds, started again", interface_index=port.interface_index)
             port.ring.skip_all()
@@ -156,6 +162,13 @@ class Forwarder:
             return
         self._handle_slow(port.interface_index, port.ring.area, stretch.slow, now)
         port.ring.give_back(stretch.frames)
+
+    def _allow_exceptions(self, now: float) -> None:
+        """Tell the compiled loop how many frames of its next batch may go to the slow path, and to arp."""
+        others_wait = any(port.ring.available() for port in self._ports.current())
+        allowed = self._share.allows(now, others_wait=others_wait)
+        self._batch.allowance[TO_SLOW_PATH] = BATCH if allowed else 0
+        self._batch.allowance[TO_ARP] = self._arp.allowance(now)
 
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):
@@ -219,13 +232,10 @@ class Forwarder:
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
+        started = clock()
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
-            if verdict is Counter.HANDED:
-                if not self._arp.admit(now):
-                    self.counters.add(Counter.DROP_ARP_FULL, 1, in_interface)
-                    continue
-            elif actions.cost_us >= SLOW_BUDGET_US:
+            if verdict is not Counter.HANDED and actions.cost_us >= SLOW_BUDGET_US:
                 if verdict is not Counter.FORWARDED:  # such a one has gone already
                     self.counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
                 continue
@@ -241,6 +251,7 @@ class Forwarder:
             )
             self._slow_path.handle(frame, now, actions)
         self._carry_out(actions)
+        self._share.spend(clock() - started)
 
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
