@@ -13,7 +13,8 @@ from services.common.wire import ethernet, ipv4, virtio_net
 from services.forwarder import icmp_errors
 from services.forwarder.fragment import fragment
 from services.forwarder.limiter import IcmpLimiter
-from services.forwarder.tables import FORWARD, ForwardingTables, Resolution
+from services.forwarder.paths import BROADCAST, FORWARD
+from services.forwarder.tables import ForwardingTables, Resolution
 
 _ETHERNET: Final = ethernet.HEADER_BYTES
 _VIRTIO: Final = virtio_net.HEADER_BYTES
@@ -89,6 +90,7 @@ class SlowPath:
     def undeliverable(self, frame: Frame, now: float, actions: Actions) -> None:
         """Take a frame whose next hop never answered: its sender is told (RFC 1812 section 3.3.2)."""
         self._count(Counter.DROP_HOST_UNREACHABLE, frame.in_interface)
+        self._tables.next_hop_failed(frame.out_interface, frame.next_hop)
         if frame.generated or len(frame.data) < _VIRTIO + _ETHERNET + ipv4.HEADER_BYTES:
             return
         back = SlowFrame(Counter.DROP_HOST_UNREACHABLE, frame.in_interface, frame.packet_type, bytes(frame.data))
@@ -119,7 +121,9 @@ class SlowPath:
         whole = frame.data[_VIRTIO:]
         # The quote shows what the sender sent, as far as it can: with its checksum finished.
         original = (whole if header.is_gso else virtio_net.finish_checksum(header, whole))[_ETHERNET:]
-        to_group = frame.packet_type != ethernet.PACKET_HOST
+        # A directed broadcast is one only for who knows the network (RFC 1812 section 4.3.2.7).
+        directed = self._tables.resolve(ipv4.parse(original).destination).kind == BROADCAST
+        to_group = directed or frame.packet_type != ethernet.PACKET_HOST
         if not icmp_errors.may_be_answered(original, sent_to_group=to_group):
             self._count(Counter.ICMP_FORBIDDEN, frame.in_interface)
             return

@@ -18,6 +18,7 @@ from services.common.messages import (
     Path,
     RouterState,
 )
+from services.common.parameters import InterfacePolicy
 from services.forwarder.pipeline import forward_batch, make_batch, make_queues
 from services.forwarder.tables import NO_SLOT, ForwardingTables
 from tests.oracle.router import Answer, Arrival, Router
@@ -48,7 +49,19 @@ def router_state(router: Router, *, full: bool = True) -> RouterState:
     return RouterState(
         full=full,
         interfaces=[
-            Interface(index=index, name=f"eth{index}", mac=link.mac, mtu=link.mtu, up=link.up, addresses=[])
+            Interface(
+                index=index,
+                name=f"eth{index}",
+                mac=link.mac,
+                mtu=link.mtu,
+                up=link.up,
+                addresses=[],
+                policy=InterfacePolicy(
+                    reverse_path=link.reverse_path,  # type: ignore[arg-type]  # a Literal
+                    martians=link.martians,  # type: ignore[arg-type]
+                    directed_broadcast=link.directed_broadcast,
+                ),
+            )
             for index, link in router.links.items()
         ],
         paths=[
