@@ -9,11 +9,11 @@ A change of a route costs the work for that route. Changes of interfaces, and a 
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from services.common.messages import Interface, InterfaceAddress, RouteChange, RouterState, pack_routes
-from services.common.parameters import Parameters
+from services.common.parameters import InterfacePolicy, Parameters
 from services.control.judgement import Verdict, judge
 from services.control.kernel_types import (
     IFA_F_SECONDARY,
@@ -33,6 +33,7 @@ from services.control.kernel_types import (
     split_key,
 )
 from services.control.path_table import NumberedPath, PathContent, PathTable
+from services.control.policies import InterfacePolicies
 from services.control.route_table import TABLES, RouteTables, SharedInfo
 
 MAX_REMEMBERED_NAMES: Final = 4096
@@ -55,7 +56,8 @@ class Rib:
     :ivar unsettled: why the mirror needs a new dump; empty while it is right.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policies: InterfacePolicies | None = None) -> None:
+        self.policies = policies or InterfacePolicies()
         self.links: dict[int, Link] = {}
         self.addresses: dict[int, list[LinkAddress]] = {}
         self.tables = RouteTables()
@@ -173,6 +175,17 @@ class Rib:
         self._interfaces_touched = True
         self.unsettled = "an address was removed"  # with the last one go routes that no message tells of
 
+    # --- What the operator says ---------------------------------------------------------------------------------------
+
+    def policy(self, link: Link) -> InterfacePolicy:
+        """Return what holds for an interface."""
+        return self.policies.of(link.index, link.name)
+
+    def change_policy(self, index: int, changes: Mapping[str, Any]) -> None:
+        """Change fields of an interface's policy."""
+        self.policies.change(index, changes)
+        self._interfaces_touched = True
+
     # --- What is published --------------------------------------------------------------------------------------------
 
     def take_changes(self) -> RouterState | None:
@@ -238,6 +251,7 @@ class Rib:
         if not self._interfaces_touched:
             return [], []
         self._interfaces_touched = False
+        self.policies.forget_gone(self.links)
         current = {index: self._interface(link) for index, link in self.links.items() if link.is_routed}
         changed = [interface for index, interface in current.items() if self._interfaces.get(index) != interface]
         gone = [index for index in self._interfaces if index not in current]
@@ -255,6 +269,7 @@ class Rib:
                 InterfaceAddress(address=one.address, prefix_length=one.prefix_length)
                 for one in self.addresses.get(link.index, [])
             ],
+            policy=self.policy(link),
         )
 
     def _route_changes(self) -> list[RouteChange]:

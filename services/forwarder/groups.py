@@ -42,7 +42,8 @@ def spread(members: Sequence[tuple[int, int]]) -> Ways:
         counts[owners[bucket]] -= 1
         counts[poor] = 1
         owners[bucket] = poor
-    return keys[owners]
+    ways: Ways = keys[owners]
+    return ways
 
 
 def _draws(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -60,7 +60,8 @@ class NeighbourRows:
         if row == ABSENT:
             return None
         self.used[row] = 1
-        return self.rewrites[row].tobytes()
+        rewrite: bytes = self.rewrites[row].tobytes()
+        return rewrite
 
     def mac(self, row: int) -> bytes:
         """Return the neighbour's MAC."""

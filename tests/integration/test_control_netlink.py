@@ -44,16 +44,21 @@ def unicast(*ways: Way, mtu: int = 0) -> Treatment:
 
 
 LOCAL: Treatment = ("local", (), 0)
-BROADCAST: Treatment = ("broadcast", (), 0)
+
+
+def broadcast(interface: str) -> Treatment:
+    return "broadcast", ((interface, "0.0.0.0", 1),), 0
+
+
 UNREACHABLE: Treatment = ("unreachable", (), 0)
 BY_GATEWAY = unicast(("eth0", "10.0.0.9", 1))
 START: dict[str, Treatment] = {
     "10.0.0.0/24": unicast(("eth0", "0.0.0.0", 1)),
     "10.0.0.1/32": LOCAL,
-    "10.0.0.255/32": BROADCAST,
+    "10.0.0.255/32": broadcast("eth0"),
     "10.1.0.0/24": unicast(("eth1", "0.0.0.0", 1)),
     "10.1.0.1/32": LOCAL,
-    "10.1.0.255/32": BROADCAST,
+    "10.1.0.255/32": broadcast("eth1"),
 }
 
 
@@ -116,7 +121,7 @@ def test_addresses_come_and_go_with_all_that_hangs_on_them(space: Namespace, mir
     assert mirror.follow() == START | {
         "10.7.0.0/30": unicast(("eth0", "0.0.0.0", 1)),
         "10.7.0.1/32": LOCAL,
-        "10.7.0.3/32": BROADCAST,
+        "10.7.0.3/32": broadcast("eth0"),
         "10.0.0.2/32": LOCAL,
     }
     assert [one.address for one in mirror.interfaces[index].addresses] == [0x0A000001, 0x0A070001, 0x0A000002]

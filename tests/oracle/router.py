@@ -133,9 +133,7 @@ class Router:
         hops = [hop.interface for hop in route.hops if hop.interface in self.links] if route else []
         return bool(hops) and hops[0] != in_interface and self.links[hops[0]].directed_broadcast
 
-    def _refused(
-        self, datagram: bytes, source: IPv4Address, destination: IPv4Address, in_interface: int
-    ) -> str | None:
+    def _refused(self, datagram: bytes, source: IPv4Address, destination: IPv4Address, in_interface: int) -> str | None:
         """Addresses that no datagram carries, groups (the kernel's), ways back (RFC 3704), source routes (RFC 7126)."""
         link = self.links[in_interface]
         reason = martian_linux(source, destination) if link.martians == "linux" else martian(source, destination)
