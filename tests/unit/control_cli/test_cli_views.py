@@ -256,10 +256,16 @@ def test_details_of_a_link_are_its_policy() -> None:
     lo = {"ifindex": 1, "ifname": "lo", "operstate": "UNKNOWN", "mtu": 65536, "address": "00:00:00:00:00:00"}
     links = [lo | {"flags": ["UP"]}, eth0 | {"flags": ["UP"], "policy": policy}]
     assert as_text(DETAILED_VIEWS["link.show"](links)).splitlines() == [
-        "INDEX  NAME  STATE      MTU  MAC                REVERSE-PATH  MARTIANS  DIRECTED-BROADCAST  REDIRECTS  "
-        "PROXY-ARP  FLAGS",
-        "    1  lo    UNKNOWN  65536  00:00:00:00:00:00  -             -         -                   -          "
-        "-          UP",
-        "    2  eth0  UP        1500  02:00:00:00:00:01  strict        linux     on                  off        "
-        "off        UP",
+        (
+            "INDEX  NAME  STATE      MTU  MAC                REVERSE-PATH  MARTIANS  DIRECTED-BROADCAST  REDIRECTS  "
+            "PROXY-ARP  FLAGS"
+        ),
+        (
+            "    1  lo    UNKNOWN  65536  00:00:00:00:00:00  -             -         -                   -          "
+            "-          UP"
+        ),
+        (
+            "    2  eth0  UP        1500  02:00:00:00:00:01  strict        linux     on                  off        "
+            "off        UP"
+        ),
     ]

@@ -24,9 +24,10 @@ ROUTES = {
     "127.0.0.0/8": (Hop(ETH1, GATEWAY),),
 }
 FAR = "198.51.100.7"
+PLAIN = Link(MACS[ETH1])
 
 
-def bench_with(*more: Route, eth1: Link = Link(MACS[ETH1]), **policy: object) -> Bench:
+def bench_with(*more: Route, eth1: Link = PLAIN, **policy: object) -> Bench:
     """A bench whose eth0 has a policy; frames come in there."""
     routes = [Route(IPv4Network(prefix), hops=hops) for prefix, hops in ROUTES.items()]
     routes += [
