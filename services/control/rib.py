@@ -21,13 +21,17 @@ from services.control.kernel_types import (
     AddressChanged,
     AddressGone,
     KernelEvent,
+    KernelNextHop,
     Link,
     LinkAddress,
     LinkChanged,
     LinkGone,
+    NextHopObject,
+    NextHopObjectChanged,
     NextHopObjectGone,
     RouteChanged,
     RouteGone,
+    RouteInfo,
     Unsettled,
     covering_key,
     split_key,
@@ -48,6 +52,7 @@ class KernelDump(NamedTuple):
     foreign_rules: int
     """Routing rules (ip-rule(8)) besides the three of the start."""
     tables: RouteTables
+    next_hop_objects: tuple[NextHopObject, ...] = ()
 
 
 class Rib:
@@ -61,6 +66,7 @@ class Rib:
         self.links: dict[int, Link] = {}
         self.addresses: dict[int, list[LinkAddress]] = {}
         self.tables = RouteTables()
+        self._next_hop_objects: dict[int, NextHopObject] = {}
         self.unsettled = "nothing is mirrored yet"
         self._foreign_rules = 0
         self._former_names: dict[int, str] = {}
@@ -84,6 +90,7 @@ class Rib:
         for address in dump.addresses:
             self._store_address(address)
         self.tables = dump.tables
+        self._next_hop_objects = {one.id: one for one in dump.next_hop_objects}
         self._foreign_rules = dump.foreign_rules
         self._all_touched = self._interfaces_touched = True
         self.unsettled = ""
@@ -101,9 +108,8 @@ class Rib:
                 self._store_address(address)
             case AddressGone(address=address):
                 self._remove_address(address)
-            case NextHopObjectGone(id=number):
-                if any(info.next_hop_object == number for info in self.tables.infos):
-                    self.unsettled = f"nexthop object {number} changed"
+            case NextHopObjectChanged() | NextHopObjectGone():
+                self._apply_next_hop_object(event)
             case Unsettled(reason=reason):
                 self.unsettled = reason
 
@@ -148,7 +154,34 @@ class Rib:
 
     def _is_used(self, index: int) -> bool:
         """Tell whether a route leads through this interface."""
-        return any(hop.interface == index for info in self.tables.infos for hop in info.next_hops)
+        return any(hop.interface == index for info in self.tables.infos for hop in self.next_hops(info))
+
+    def _apply_next_hop_object(self, event: NextHopObjectChanged | NextHopObjectGone) -> None:
+        if isinstance(event, NextHopObjectChanged):
+            number, in_silence = event.object.id, event.in_silence
+            self._next_hop_objects[number] = event.object
+        else:
+            number, in_silence = event.id, True
+            self._next_hop_objects.pop(number, None)
+        used = {info.next_hop_object for info in self.tables.infos if info.next_hop_object}
+        groups = [group for each in used if (group := self._next_hop_objects.get(each))]
+        members = {member for group in groups for member, _ in group.members}
+        if number in used and in_silence:
+            self.unsettled = f"nexthop object {number} changed"
+        elif number in used | members:
+            self._all_touched = True
+
+    def next_hops(self, info: RouteInfo) -> tuple[KernelNextHop, ...]:
+        """Return the next hops of a route: those of its nexthop object, where it has one.
+
+        The route itself names them only with net.ipv4.nexthop_compat_mode, and weights above 256 not even then.
+        """
+        known = self._next_hop_objects.get(info.next_hop_object)
+        if known is None:
+            return info.next_hops
+        objects = [(self._next_hop_objects.get(member), weight) for member, weight in known.members or ((known.id, 1),)]
+        hops = tuple(one.next_hop._replace(weight=weight) for one, weight in objects if one and one.next_hop)
+        return hops if len(hops) > 1 else tuple(hop._replace(weight=1) for hop in hops)
 
     def _remember_name(self, link: Link) -> None:
         self._former_names.pop(link.index, None)
@@ -327,5 +360,5 @@ class Rib:
 
     def _verdict(self, shared: SharedInfo) -> Verdict:
         if shared.verdict is None:
-            shared.verdict = judge(shared.info, self.links)
+            shared.verdict = judge(shared.info._replace(next_hops=self.next_hops(shared.info)), self.links)
         return shared.verdict

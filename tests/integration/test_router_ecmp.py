@@ -1,5 +1,6 @@
 """Several next hops: shares by weight, order within a flow, next hops that die. Conformance row 34."""
 
+import errno
 import os
 import shutil
 import struct
@@ -110,7 +111,12 @@ class Flows:
         """Return ports and numbers that came since the last call, by host, in order."""
         came = {}
         for host in ("host2", "host3"):
-            frames = self._wires[host].listen(lambda frame: frame[30:34] == DESTINATION)
+            try:
+                frames = self._wires[host].listen(lambda frame: frame[30:34] == DESTINATION)
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # a test took its link down
+                    raise
+                frames = []
             came[host] = [struct.unpack("!H6xQ", each.frame[34:50]) for each in frames]
             self._wires[host].heard.clear()
         return came
@@ -216,10 +222,5 @@ def test_a_next_hop_that_does_not_answer_arp_is_left_out_until_it_does(fork: Rou
         hops = fork.control().ask("route.show", dst=PREFIX)[0]["nexthops"]
         assert len(hops) == 2
         with second_address(fork, "host3", "192.168.3.99/24"):
-            ways = everything_takes(flows, ports, lambda ways: set(ways.values()) == {"host2", "host3"})
-            assert_shares_roughly(ways)
-
-
-def assert_shares_roughly(ways: dict[int, str]) -> None:
-    """400 flows, half of them each: five standard deviations."""
-    assert abs(list(ways.values()).count("host3") - 200) < 50
+            # of 400 flows half, but for five standard deviations
+            everything_takes(flows, ports, lambda ways: abs(list(ways.values()).count("host3") - 200) < 50)
