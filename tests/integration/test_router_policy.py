@@ -10,19 +10,20 @@ from router_traffic import Wire
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 
+from services.common.parameters import InterfacePolicy
+
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 HOST1, HOST2 = "192.168.1.2", "192.168.0.2"
-DEFAULTS = ("reverse-path", "off", "martians", "strict", "directed-broadcast", "off", "redirects", "on")
 
 
 @contextmanager
-def policy(control: Control, interface: str, *words: str) -> Iterator[None]:
-    control.change("link", "set", interface, *words)
+def policy(control: Control, interface: str, **fields: object) -> Iterator[None]:
+    control.ask("link.set", dev=interface, **fields)
     try:
         yield
     finally:
-        control.change("link", "set", interface, *DEFAULTS, "proxy-arp", "off")
+        control.ask("link.set", dev=interface, **InterfacePolicy().model_dump())
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def assert_forwarded(lab: RouterLab, source: str, destination: str) -> Ether:
 
 def test_what_is_set_is_shown(router: Control) -> None:
     words = ("reverse-path", "loose", "martians", "linux", "directed-broadcast", "on", "redirects", "off")
-    with policy(router, "eth1", *words, "proxy-arp", "on"):
+    with policy(router, "eth1", redirects=True):
+        router.change("link", "set", "eth1", *words, "proxy-arp", "on")
         links = {link["ifname"]: link.get("policy") for link in router.show("link", "show")}
         assert links["eth1"] == {
             "reverse_path": "loose",
@@ -97,7 +99,7 @@ def test_a_policy_of_the_loopback_is_refused(router: Control) -> None:
 def test_row_31_reverse_path(pair: RouterLab, router: Control, source: str, loose: bool, strict: bool) -> None:
     assert_forwarded(pair, source, HOST2)
     for check, passes in (("loose", loose), ("strict", strict)):
-        with policy(router, "eth0", "reverse-path", check):
+        with policy(router, "eth0", reverse_path=check):
             if passes:
                 assert_forwarded(pair, source, HOST2)
             else:
@@ -107,9 +109,9 @@ def test_row_31_reverse_path(pair: RouterLab, router: Control, source: str, loos
 
 def test_row_28_directed_broadcast(pair: RouterLab, router: Control) -> None:
     assert_dropped(pair, "DROP_DIRECTED_BROADCAST", HOST1, "192.168.0.255")
-    with policy(router, "eth0", "directed-broadcast", "on"):
+    with policy(router, "eth0", directed_broadcast=True):
         assert_dropped(pair, "DROP_DIRECTED_BROADCAST", HOST1, "192.168.0.255")
-    with policy(router, "eth1", "directed-broadcast", "on"):
+    with policy(router, "eth1", directed_broadcast=True):
         frame = assert_forwarded(pair, HOST1, "192.168.0.255")
         assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", router.mac("eth1"))
         assert_dropped(pair, "DROP_TTL_EXCEEDED", HOST1, "192.168.0.255", ttl=1)
@@ -126,8 +128,8 @@ def test_row_28_directed_broadcast(pair: RouterLab, router: Control) -> None:
 )
 def test_rows_29_and_30_as_linux(pair: RouterLab, router: Control, source: str, counter: str) -> None:
     assert_dropped(pair, counter, source, HOST2)
-    with policy(router, "eth0", "martians", "linux"):
+    with policy(router, "eth0", martians="linux"):
         assert_forwarded(pair, source, HOST2)
         assert_dropped(pair, "DROP_MARTIAN_SOURCE", "127.0.0.1", HOST2)
-    with policy(router, "eth1", "martians", "linux"):
+    with policy(router, "eth1", martians="linux"):
         assert_dropped(pair, counter, source, HOST2)
