@@ -38,7 +38,7 @@ hops = st.builds(
 
 policies = st.fixed_dictionaries(
     {
-        "reverse_path": st.sampled_from(("off", "off", "off", "loose", "strict")),
+        "reverse_path": st.sampled_from(("off",) * 8 + ("loose", "strict")),
         "martians": st.sampled_from(("strict", "strict", "linux")),
         "directed_broadcast": st.booleans(),
     }
@@ -92,7 +92,7 @@ def test_the_fast_path_agrees_with_the_oracle() -> None:
 
     # No shrinking: the message shows the one frame of the batch that it is about.
     @settings(
-        max_examples=500,
+        max_examples=600,
         derandomize=True,
         deadline=None,
         phases=[Phase.generate],
