@@ -108,9 +108,13 @@ class Resolver:
         return [_reply(link, question.message), *sender]
 
     def on_used(self, neighbours: Iterable[Key], now: float) -> list[Action]:
-        """Take note of neighbours that the forwarder sent frames to."""
-        entries = (self._table.get(key) for key in neighbours)
-        return [action for entry in entries if entry for action in self._step(entry, Event.USED, now)]
+        """Take note of neighbours that the forwarder sent frames to, or would if they answered: those are asked for."""
+        actions: list[Action] = []
+        for interface, address in neighbours:
+            entry = self._entry(interface, address, now)
+            if entry.state not in _WITHOUT_REQUEST or self._may_ask(entry, actions, now):
+                actions += self._step(entry, Event.USED, now)
+        return actions
 
     def on_remove(self, neighbour: Key, now: float) -> list[Action] | None:
         """Forget a neighbour; None where there is none that may be forgotten."""
@@ -239,6 +243,13 @@ class Resolver:
             return actions  # the first of several answers counts: Linux's locktime
         entry.heard_at = now
         return actions + self._step(entry, event, now, mac=message.sender_mac)
+
+    def _may_ask(self, entry: Entry, actions: list[Action], now: float) -> bool:
+        """Tell whether a neighbour may be asked for without a datagram; makes room for it."""
+        link = self._links.get(entry.interface)
+        if link is None or not link.up or not link.addresses or now < entry.refused_until:
+            return False
+        return entry.state is State.FAILED or self._make_room(actions, now)
 
     # --- The state machine --------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Event(Enum):
 
     DATAGRAM = "a datagram to send to it"
     DATAGRAM_REFUSED = "a datagram to send, but it failed a moment ago, or there is no address to ask with"
-    USED = "the forwarder sent frames to it"
+    USED = "the forwarder sent frames to it, or would if it answered"
     TIMEOUT = "the time in this state is over"
     EXHAUSTED = "the time is over, and it was asked as often as it may be"
     INTRODUCED = "a request for an address of this router from a stranger"
@@ -88,6 +88,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
     State.NONE: {
         Event.DATAGRAM: _to(State.INCOMPLETE, Do.QUEUE, Do.ASK_ALL),
         Event.DATAGRAM_REFUSED: _to(State.NONE, Do.RETURN),
+        Event.USED: _to(State.INCOMPLETE, Do.ASK_ALL),
         Event.INTRODUCED: _to(State.STALE, Do.LEARN, Do.PUBLISH),
         Event.EXAMINED: _to(State.INCOMPLETE, Do.ASK_ALL),
         **_CONFIGURED,
@@ -148,6 +149,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Transition]]] = {
     State.FAILED: {
         Event.DATAGRAM: _to(State.INCOMPLETE, Do.QUEUE, Do.ASK_ALL),
         Event.DATAGRAM_REFUSED: _to(State.FAILED, Do.RETURN),
+        Event.USED: _to(State.INCOMPLETE, Do.ASK_ALL),
         Event.TIMEOUT: _to(State.NONE),
         Event.REPLY: _to(State.REACHABLE, Do.LEARN, Do.PUBLISH),
         Event.HINT: _to(State.STALE, Do.LEARN, Do.PUBLISH),

@@ -94,6 +94,7 @@ class Counter(IntEnum):
     DROP_MARTIAN_SOURCE = Kind.DROPPED, "a source no host can have (RFC 1812 5.3.7)"
     DROP_MARTIAN_DESTINATION = Kind.DROPPED, "a destination no host can have (RFC 1812 5.3.7)"
     DROP_LINK_LOCAL = Kind.DROPPED, "169.254/16 is never forwarded (RFC 3927 2.7)"
+    DROP_REVERSE_PATH = Kind.DROPPED, "no way back to the source, or not by this interface (RFC 3704)"
     DROP_TTL_EXCEEDED = Kind.DROPPED, "the TTL ran out (ICMP 11/0)"
     DROP_NO_ROUTE = Kind.DROPPED, "no route to the destination (ICMP 3/0)"
     DROP_BLACKHOLE = Kind.DROPPED, "a blackhole route, silently"

@@ -40,6 +40,7 @@ def _constants() -> list[Path]:
         "common/coalesce.py",
         "common/counters.py",
         "common/messages.py",
+        "forwarder/neighbours.py",
         "forwarder/routes.py",
     )
     return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]

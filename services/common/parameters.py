@@ -1,12 +1,20 @@
 """What can be tuned: every parameter with its unit, default and source. Control hands them to the services."""
 
 from ipaddress import IPv4Address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # what YAML 1.1 makes of a bare `off`
+
+
+ReversePath = Annotated[Literal["off", "loose", "strict"], BeforeValidator(_off)]
+Martians = Literal["strict", "linux"]
 
 
 class _Parameters(BaseModel):
@@ -57,12 +65,10 @@ class IcmpParameters(_Parameters):
 class InterfacePolicy(_Parameters):
     """What the router does on one interface, where the RFCs leave it to the operator."""
 
-    reverse_path: Literal["off", "loose", "strict"] = Field(
+    reverse_path: ReversePath = Field(
         "off", description="RFC 3704: drop what comes from a source that has no route back, or another one"
     )
-    martians: Literal["strict", "linux"] = Field(
-        "strict", description="linux: forward 0/8 and 169.254/16 sources and class E as Linux does"
-    )
+    martians: Martians = Field("strict", description="linux: forward 0/8, 169.254/16 and class E as Linux does")
     directed_broadcast: bool = Field(False, description="RFC 2644: forward broadcasts to this interface's network")
     redirects: bool = Field(True, description="RFC 1812 section 5.2.7.2: send them out of this interface")
     proxy_arp: bool = Field(False, description="RFC 1027: answer here for hosts behind other interfaces")

@@ -6,19 +6,23 @@ Every error names file, line and column, what stands there, and what is allowed.
 import difflib
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from services.common.errors import HopwireError
-from services.common.parameters import Parameters
+from services.common.parameters import InterfacePolicy, Parameters
+from services.control.policies import EVERY_INTERFACE
 
 METRICS_OFF: Final = "off"
 _MAX_FILE_BYTES: Final = 2**20
+_MAX_INTERFACE_NAME_BYTES: Final = 15  # IFNAMSIZ of linux/if.h is 16 with its closing zero
+_OF_KEY: Final = "[key]"
+"""How pydantic marks an error in a key of a mapping."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -47,6 +51,21 @@ def _metrics_listen(value: Any) -> Any:
     return value
 
 
+def _interface_name(name: str) -> str:
+    if not 1 <= len(name.encode()) <= _MAX_INTERFACE_NAME_BYTES:
+        raise ValueError(f"{name!r} is no interface's name: it has 1 to {_MAX_INTERFACE_NAME_BYTES} bytes")
+    return name
+
+
+def _with_those_of_all(interfaces: Mapping[str, InterfacePolicy]) -> Mapping[str, InterfacePolicy]:
+    """Return the policies with what is said of every interface in place of what is not said of one."""
+    of_all = interfaces.get(EVERY_INTERFACE, InterfacePolicy())
+    return {
+        name: of_all.model_copy(update={field: getattr(policy, field) for field in policy.model_fields_set})
+        for name, policy in interfaces.items()
+    }
+
+
 class Config(BaseModel):
     """All that can be configured."""
 
@@ -56,6 +75,9 @@ class Config(BaseModel):
     metrics_listen: Annotated[str, BeforeValidator(_metrics_listen)] = Field(
         "127.0.0.1:9100", description="where Prometheus finds the metrics: ADDRESS:PORT, or off"
     )
+    interfaces: Annotated[
+        Mapping[Annotated[str, AfterValidator(_interface_name)], InterfacePolicy], AfterValidator(_with_those_of_all)
+    ] = Field({}, description="the policy of each interface by its name; `*` for all that have no entry")
     parameters: Parameters = Parameters()
 
 
@@ -164,6 +186,9 @@ def _explained(errors: list[ErrorDetails], root: yaml.Node, source: str) -> str:
     """Return the first error in words; an unknown key before others, which it often is the cause of."""
     error = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     location = list(error["loc"])
+    if location[-1:] == [_OF_KEY]:
+        key, _ = _find(root, location[:-1])
+        return f"{_at(key.start_mark, source)}: {location[0]}: {_message(error, repr(location[-2]))}"
     path = ".".join(str(part) for part in location)
     if error["type"] == "missing":
         _, parent = _find(root, location[:-1])
@@ -196,7 +221,8 @@ def _known_keys(location: Sequence[str | int]) -> str:
     schema = Config.model_json_schema()
     node = schema
     for part in location[:-1]:
-        node = node["items"] if isinstance(part, int) else node["properties"][part]
+        inner = node["items"] if isinstance(part, int) else node.get("properties", {}).get(part)
+        node = inner or node["additionalProperties"]
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     known = list(node["properties"])

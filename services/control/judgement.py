@@ -11,7 +11,6 @@ _UNREACHABLE: Final = PathContent("unreachable")
 _WITHOUT_NEXT_HOP: Final[dict[RouteType, PathContent]] = {
     RouteType.LOCAL: PathContent("local"),
     RouteType.ANYCAST: PathContent("local"),
-    RouteType.BROADCAST: PathContent("broadcast"),
     RouteType.MULTICAST: PathContent("multicast"),
     RouteType.BLACKHOLE: PathContent("blackhole"),
     RouteType.UNREACHABLE: _UNREACHABLE,
@@ -39,6 +38,8 @@ def judge(info: RouteInfo, links: Mapping[int, Link]) -> Verdict:
         return Verdict(None, "it holds for one type of service only (left out)")
     if info.type in _WITHOUT_NEXT_HOP:
         return Verdict(_WITHOUT_NEXT_HOP[info.type])
+    if info.type is RouteType.BROADCAST:
+        return Verdict(_broadcast(info, links))
     if info.type is not RouteType.UNICAST:
         return Verdict(_UNREACHABLE, f"its type is {info.type.name.lower()} (answered as unreachable)")
     usable = []
@@ -58,6 +59,12 @@ def judge(info: RouteInfo, links: Mapping[int, Link]) -> Verdict:
     if obstacle:
         return Verdict(_UNREACHABLE, f"{obstacle} (answered as unreachable)")
     return Verdict(None)
+
+
+def _broadcast(info: RouteInfo, links: Mapping[int, Link]) -> PathContent:
+    """Return the content that names the interface of the network, where it is one of the router's."""
+    routed = [hop.interface for hop in info.next_hops if (link := links.get(hop.interface)) and link.is_routed]
+    return PathContent("broadcast", tuple((interface, 0, 1) for interface in routed[:1]))
 
 
 def _obstacle(link: Link, links: Mapping[int, Link]) -> str:

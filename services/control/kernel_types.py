@@ -139,8 +139,20 @@ class RouteInfo(NamedTuple):
     @property
     def identity(self) -> tuple[object, ...]:
         """What tells it from other routes of its prefix: everything but the state of its next hops."""
+        if self.next_hop_object:
+            return self[:-1]  # what the object says may have changed meanwhile
         hops = tuple((hop.interface, hop.gateway, hop.weight, hop.flags & RTNH_F_ONLINK) for hop in self.next_hops)
         return (*self[:-1], hops)
+
+
+class NextHopObject(NamedTuple):
+    """A nexthop object (ip-nexthop(8)): one next hop, or a group of other objects."""
+
+    id: int
+    next_hop: KernelNextHop | None
+    """None of a group, or of a blackhole."""
+    members: tuple[tuple[int, int], ...]
+    """Id and weight of each object of a group; of a resilient group as of any."""
 
 
 def route_key(prefix: int, prefix_length: int) -> int:
@@ -215,8 +227,17 @@ class RouteGone(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class NextHopObjectChanged:
+    """A new nexthop object, or another one in place of it."""
+
+    object: NextHopObject
+    in_silence: bool
+    """A group lost a member: routes that use it change without a word."""
+
+
+@dataclass(frozen=True, slots=True)
 class NextHopObjectGone:
-    """A nexthop object was removed or a group lost a member: routes that use it change without a word."""
+    """A nexthop object was removed: routes that use it go without a word."""
 
     id: int
 
@@ -229,7 +250,15 @@ class Unsettled:
 
 
 KernelEvent = (
-    LinkChanged | LinkGone | AddressChanged | AddressGone | RouteChanged | RouteGone | NextHopObjectGone | Unsettled
+    LinkChanged
+    | LinkGone
+    | AddressChanged
+    | AddressGone
+    | RouteChanged
+    | RouteGone
+    | NextHopObjectChanged
+    | NextHopObjectGone
+    | Unsettled
 )
 
 

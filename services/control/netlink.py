@@ -21,9 +21,11 @@ from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, 
 from services.control.netlink_messages import (
     ADDRESS_HEADER,
     LINK_HEADER,
+    NEXT_HOP_HEADER,
     ROUTE_HEADER,
     RTM_GETADDR,
     RTM_GETLINK,
+    RTM_GETNEXTHOP,
     RTM_GETROUTE,
     RTM_GETRULE,
     RTM_NEWROUTE,
@@ -32,6 +34,7 @@ from services.control.netlink_messages import (
     explanation,
     is_foreign_rule,
     link_from,
+    next_hop_object_from,
     route_event,
 )
 from services.control.rib import KernelDump
@@ -162,7 +165,7 @@ class KernelNetlink:
     # --- Dumps --------------------------------------------------------------------------------------------------------
 
     def dump(self) -> KernelDump:
-        """Return all links, addresses, rules and routes.
+        """Return all links, addresses, rules, nexthop objects and routes.
 
         The links come first: their dump waits for the kernel's RTNL lock (rtnl_dumpit of Linux), and so for the end
         of any operation that has announced itself already but not yet carried out what it does to the routes.
@@ -177,6 +180,9 @@ class KernelNetlink:
                 links=[link for link in links if link is not None],
                 addresses=[address_from(payload) for payload in addresses],
                 foreign_rules=self._count_foreign_rules(header),
+                next_hop_objects=tuple(
+                    next_hop_object_from(payload) for payload in self._dump(RTM_GETNEXTHOP, NEXT_HOP_HEADER.pack(0, 0))
+                ),
                 tables=self._dump_routes(header),
             )
         except (struct.error, ValueError) as error:

@@ -22,6 +22,8 @@ from services.control.kernel_types import (
     LinkAddress,
     LinkChanged,
     LinkGone,
+    NextHopObject,
+    NextHopObjectChanged,
     NextHopObjectGone,
     Placement,
     RouteChanged,
@@ -52,6 +54,7 @@ RTM_DELRULE: Final = 33
 RTM_GETRULE: Final = 34
 RTM_NEWNEXTHOP: Final = 104
 RTM_DELNEXTHOP: Final = 105
+RTM_GETNEXTHOP: Final = 106
 
 LINK_HEADER: Final = struct.Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, which flags to change."""
@@ -113,8 +116,16 @@ _FRA_TABLE: Final = 15
 _FRA_PROTOCOL: Final = 21
 _RULES_OF_THE_START: Final = {(0, RT_TABLE_LOCAL), (32_766, RT_TABLE_MAIN), (32_767, RT_TABLE_DEFAULT)}
 
+NEXT_HOP_HEADER: Final = struct.Struct("=B3xI")
+"""nhmsg: family, then scope, protocol and a reserved byte, flags."""
 _NHA_ID: Final = 1  # linux/nexthop.h
-_NEXT_HOP_HEADER_BYTES: Final = 8  # struct nhmsg
+_NHA_GROUP: Final = 2
+_NHA_BLACKHOLE: Final = 4
+_NHA_OIF: Final = 5
+_NHA_GATEWAY: Final = 6
+_NHA_ENCAP_TYPE: Final = 7
+_GROUP_ENTRY = struct.Struct("=IBB2x")
+"""nexthop_grp: id, the low and the high byte of weight - 1 (the high one since Linux 6.12, 0 before)."""
 
 _NLMSGERR_ATTR_MSG: Final = 1  # linux/netlink.h
 _ERROR_HEADER_BYTES: Final = 20  # struct nlmsgerr: the errno, and the header of what failed
@@ -275,15 +286,33 @@ def _rule_event(_kind: int, _flags: int, _payload: bytes) -> KernelEvent:
     return Unsettled("the routing rules changed")
 
 
-def _next_hop_event(kind: int, flags: int, payload: bytes) -> NextHopObjectGone | None:
-    """Return the nexthop object after whose change no route is announced (nexthop.c of Linux).
+def next_hop_object_from(payload: bytes) -> NextHopObject:
+    """Return the nexthop object of a nexthop message."""
+    family, flags = NEXT_HOP_HEADER.unpack_from(payload)
+    found = attributes(payload[NEXT_HOP_HEADER.size :])
+    number = _number(found, _NHA_ID)
+    if _NHA_GROUP in found:
+        entries = _GROUP_ENTRY.iter_unpack(found[_NHA_GROUP])
+        return NextHopObject(number, None, tuple((member, (high << 8 | low) + 1) for member, low, high in entries))
+    if _NHA_BLACKHOLE in found:
+        return NextHopObject(number, None, ())
+    obstacle = "it encapsulates" if _NHA_ENCAP_TYPE in found else ""
+    if _NHA_GATEWAY in found and family != socket.AF_INET:
+        obstacle = obstacle or "its gateway is not an IPv4 one"
+    gateway = 0 if obstacle else _address(found, _NHA_GATEWAY)
+    return NextHopObject(number, KernelNextHop(_number(found, _NHA_OIF), gateway, 1, flags & _RTNH_FLAGS, obstacle), ())
 
-    A removed one takes its routes with it in silence; so does a group that lost a member, which is announced
-    without NLM_F_CREATE. After a replacement the kernel announces every route that uses the object.
+
+def _next_hop_event(kind: int, flags: int, payload: bytes) -> KernelEvent:
+    """Return what became of a nexthop object (nexthop.c of Linux).
+
+    A removed one takes its routes with it in silence. So does a group that lost a member, which is announced without
+    NLM_F_CREATE.
     """
-    if kind == RTM_NEWNEXTHOP and flags & NLM_F_CREATE:
-        return None
-    return NextHopObjectGone(_number(attributes(payload[_NEXT_HOP_HEADER_BYTES:]), _NHA_ID))
+    changed = next_hop_object_from(payload)
+    if kind == RTM_DELNEXTHOP:
+        return NextHopObjectGone(changed.id)
+    return NextHopObjectChanged(changed, in_silence=not flags & NLM_F_CREATE)
 
 
 def explanation(payload: bytes) -> str:

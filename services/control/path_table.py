@@ -11,7 +11,7 @@ class PathContent(NamedTuple):
 
     kind: RouteKind
     next_hops: tuple[tuple[int, int, int], ...] = ()
-    """Interface, gateway, weight of each; none unless unicast."""
+    """Interface, gateway, weight of each: of unicast; of broadcast the interface of the network."""
     mtu: int = 0
 
 

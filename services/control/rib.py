@@ -9,11 +9,11 @@ A change of a route costs the work for that route. Changes of interfaces, and a 
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from services.common.messages import Interface, InterfaceAddress, RouteChange, RouterState, pack_routes
-from services.common.parameters import Parameters
+from services.common.parameters import InterfacePolicy, Parameters
 from services.control.judgement import Verdict, judge
 from services.control.kernel_types import (
     IFA_F_SECONDARY,
@@ -21,18 +21,23 @@ from services.control.kernel_types import (
     AddressChanged,
     AddressGone,
     KernelEvent,
+    KernelNextHop,
     Link,
     LinkAddress,
     LinkChanged,
     LinkGone,
+    NextHopObject,
+    NextHopObjectChanged,
     NextHopObjectGone,
     RouteChanged,
     RouteGone,
+    RouteInfo,
     Unsettled,
     covering_key,
     split_key,
 )
 from services.control.path_table import NumberedPath, PathContent, PathTable
+from services.control.policies import InterfacePolicies
 from services.control.route_table import TABLES, RouteTables, SharedInfo
 
 MAX_REMEMBERED_NAMES: Final = 4096
@@ -47,6 +52,7 @@ class KernelDump(NamedTuple):
     foreign_rules: int
     """Routing rules (ip-rule(8)) besides the three of the start."""
     tables: RouteTables
+    next_hop_objects: tuple[NextHopObject, ...] = ()
 
 
 class Rib:
@@ -55,10 +61,12 @@ class Rib:
     :ivar unsettled: why the mirror needs a new dump; empty while it is right.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policies: InterfacePolicies | None = None) -> None:
+        self.policies = policies or InterfacePolicies()
         self.links: dict[int, Link] = {}
         self.addresses: dict[int, list[LinkAddress]] = {}
         self.tables = RouteTables()
+        self._next_hop_objects: dict[int, NextHopObject] = {}
         self.unsettled = "nothing is mirrored yet"
         self._foreign_rules = 0
         self._former_names: dict[int, str] = {}
@@ -82,6 +90,7 @@ class Rib:
         for address in dump.addresses:
             self._store_address(address)
         self.tables = dump.tables
+        self._next_hop_objects = {one.id: one for one in dump.next_hop_objects}
         self._foreign_rules = dump.foreign_rules
         self._all_touched = self._interfaces_touched = True
         self.unsettled = ""
@@ -99,9 +108,8 @@ class Rib:
                 self._store_address(address)
             case AddressGone(address=address):
                 self._remove_address(address)
-            case NextHopObjectGone(id=number):
-                if any(info.next_hop_object == number for info in self.tables.infos):
-                    self.unsettled = f"nexthop object {number} changed"
+            case NextHopObjectChanged() | NextHopObjectGone():
+                self._apply_next_hop_object(event)
             case Unsettled(reason=reason):
                 self.unsettled = reason
 
@@ -146,7 +154,34 @@ class Rib:
 
     def _is_used(self, index: int) -> bool:
         """Tell whether a route leads through this interface."""
-        return any(hop.interface == index for info in self.tables.infos for hop in info.next_hops)
+        return any(hop.interface == index for info in self.tables.infos for hop in self.next_hops(info))
+
+    def _apply_next_hop_object(self, event: NextHopObjectChanged | NextHopObjectGone) -> None:
+        if isinstance(event, NextHopObjectChanged):
+            number, in_silence = event.object.id, event.in_silence
+            self._next_hop_objects[number] = event.object
+        else:
+            number, in_silence = event.id, True
+            self._next_hop_objects.pop(number, None)
+        used = {info.next_hop_object for info in self.tables.infos if info.next_hop_object}
+        groups = [group for each in used if (group := self._next_hop_objects.get(each))]
+        members = {member for group in groups for member, _ in group.members}
+        if number in used and in_silence:
+            self.unsettled = f"nexthop object {number} changed"
+        elif number in used | members:
+            self._all_touched = True
+
+    def next_hops(self, info: RouteInfo) -> tuple[KernelNextHop, ...]:
+        """Return the next hops of a route: those of its nexthop object, where it has one.
+
+        The route itself names them only with net.ipv4.nexthop_compat_mode, and weights above 256 not even then.
+        """
+        known = self._next_hop_objects.get(info.next_hop_object)
+        if known is None:
+            return info.next_hops
+        objects = [(self._next_hop_objects.get(member), weight) for member, weight in known.members or ((known.id, 1),)]
+        hops = tuple(one.next_hop._replace(weight=weight) for one, weight in objects if one and one.next_hop)
+        return hops if len(hops) > 1 else tuple(hop._replace(weight=1) for hop in hops)
 
     def _remember_name(self, link: Link) -> None:
         self._former_names.pop(link.index, None)
@@ -172,6 +207,17 @@ class Rib:
         self.addresses[address.interface] = [one for one in others if (one.address, one.prefix_length) != identity]
         self._interfaces_touched = True
         self.unsettled = "an address was removed"  # with the last one go routes that no message tells of
+
+    # --- What the operator says ---------------------------------------------------------------------------------------
+
+    def policy(self, link: Link) -> InterfacePolicy:
+        """Return what holds for an interface."""
+        return self.policies.of(link.index, link.name)
+
+    def change_policy(self, index: int, changes: Mapping[str, Any]) -> None:
+        """Change fields of an interface's policy."""
+        self.policies.change(index, changes)
+        self._interfaces_touched = True
 
     # --- What is published --------------------------------------------------------------------------------------------
 
@@ -238,6 +284,7 @@ class Rib:
         if not self._interfaces_touched:
             return [], []
         self._interfaces_touched = False
+        self.policies.forget_gone(self.links)
         current = {index: self._interface(link) for index, link in self.links.items() if link.is_routed}
         changed = [interface for index, interface in current.items() if self._interfaces.get(index) != interface]
         gone = [index for index in self._interfaces if index not in current]
@@ -255,6 +302,7 @@ class Rib:
                 InterfaceAddress(address=one.address, prefix_length=one.prefix_length)
                 for one in self.addresses.get(link.index, [])
             ],
+            policy=self.policy(link),
         )
 
     def _route_changes(self) -> list[RouteChange]:
@@ -312,5 +360,5 @@ class Rib:
 
     def _verdict(self, shared: SharedInfo) -> Verdict:
         if shared.verdict is None:
-            shared.verdict = judge(shared.info, self.links)
+            shared.verdict = judge(shared.info._replace(next_hops=self.next_hops(shared.info)), self.links)
         return shared.verdict

@@ -140,7 +140,13 @@ class ControlMethods:
         return {}
 
     def _link_set(self, params: dict[str, Any]) -> dict[str, Any]:
-        self._changes.change_link(checked(LinkParams, params), self._rib.links)
+        wanted = checked(LinkParams, params)
+        (link,) = self._links({"dev": wanted.dev})
+        if wanted.policy and not link.is_routed:
+            raise _error("refused", f"{link.name} is no Ethernet interface of the router's, or a port of another one")
+        if wanted.changes_kernel:
+            self._changes.change_link(wanted, self._rib.links)
+        self._rib.change_policy(link.index, wanted.policy)
         self._mirror.follow()
         return {}
 
@@ -159,7 +165,11 @@ class ControlMethods:
         ]
 
     def _link_show(self, params: dict[str, Any]) -> list[dict[str, Any]]:
-        return [show.link(link, self._rib.interface_name) for link in self._links(params)]
+        return [
+            show.link(link, self._rib.interface_name)
+            | ({"policy": self._rib.policy(link).model_dump()} if link.is_routed else {})
+            for link in self._links(params)
+        ]
 
     def _links(self, params: dict[str, Any]) -> list[Link]:
         name = checked(DeviceFilter, params).dev

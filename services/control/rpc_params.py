@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from services.common.bus import RpcRefusedError
 from services.common.messages import RpcError
+from services.common.parameters import InterfacePolicy, Martians, ReversePath
 from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS
 
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
@@ -180,12 +181,27 @@ class LinkParams(Params):
     up: bool | None = None
     mtu: Annotated[int, Field(ge=0, le=0x7FFF_FFFF)] | None = None
     address: MacAddress | None = None
+    reverse_path: ReversePath | None = None
+    martians: Martians | None = None
+    directed_broadcast: bool | None = None
+    redirects: bool | None = None
+    proxy_arp: bool | None = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> "LinkParams":
-        if self.up is None and self.mtu is None and self.address is None:
-            raise ValueError("give up, mtu or address")
+        if not self.changes_kernel and not self.policy:
+            raise ValueError(f"give up, mtu, address, {', '.join(InterfacePolicy.model_fields)}")
         return self
+
+    @property
+    def changes_kernel(self) -> bool:
+        """Whether it asks for something that is the kernel's."""
+        return self.up is not None or self.mtu is not None or self.address is not None
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """What it changes of the interface's policy."""
+        return self.model_dump(include=set(InterfacePolicy.model_fields), exclude_none=True)
 
 
 class NoParams(Params):

@@ -29,6 +29,7 @@ from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
+from services.control.policies import InterfacePolicies
 from services.control.reports import Reports
 from services.control.rib import Rib
 from services.control.rpc import ControlMethods
@@ -69,7 +70,7 @@ class ControlService:
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
         self._owned: list[str] | None = None
         self._netlink = KernelNetlink()
-        self._rib = Rib()
+        self._rib = Rib(InterfacePolicies(config.interfaces))
         self._mirror = KernelMirror(self._netlink, self._rib)
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
@@ -177,6 +178,8 @@ class ControlService:
         if self._view.last_generation == 0:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
             self._poller.register(self._state.snapshots, zmq.POLLIN)
+            for name in self._rib.policies.absent({link.name for link in self._rib.links.values()}):
+                self._log.info("configured, but not there yet", interface=name)
         if self._permanent.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
         if changes is not None:

@@ -44,7 +44,8 @@ def routes(rib: Rib, wanted: RouteFilter) -> Iterator[dict[str, Any]]:
     """Yield the routes that a filter lets through, as `ip -j route show` does; with `table` where all are asked for."""
     interface = _index_of(rib, wanted.dev)
     for table in _TABLES[wanted.table]:
-        for key, info in _candidates(rib, table, wanted):
+        for key, route in _candidates(rib, table, wanted):
+            info = route._replace(next_hops=rib.next_hops(route))
             if _passes(info, wanted, interface):
                 where = {"table": _TABLE_NAMES[table]} if wanted.table == "all" else {}
                 yield _route(key, info, rib.interface_name) | where

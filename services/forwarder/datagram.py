@@ -37,7 +37,10 @@ _GSO_ECN: Final = virtio_net.GSO_ECN
 _GSO_TYPE: Final = virtio_net.GSO_TYPE
 _GSO_SIZE: Final = virtio_net.GSO_SIZE
 _UDP_HEADER_BYTES: Final = 8  # RFC 768
-_MIX: Final = 0x9E37_79B1  # 2**32 / golden ratio
+_MIX_SHIFT: Final = np.uint64(33)
+_MIX_1: Final = np.uint64(0xFF51_AFD7_ED55_8CCD)
+_MIX_2: Final = np.uint64(0xC4CE_B9FE_1A85_EC53)
+_HALF: Final = np.uint64(33)  # 31 bits are left: a positive number
 
 
 @inlined
@@ -87,14 +90,21 @@ def validate(area: Any, start: Any, length: Any, packet_type: Any) -> Any:
 
 
 @inlined
-def martian(source: Any, destination: Any) -> Any:
-    """Return a drop's reason for addresses that no datagram may carry (RFC 1812 section 5.3.7), or UNDECIDED."""
+def martian(source: Any, destination: Any, as_linux: Any) -> Any:
+    """Return a drop's reason for addresses that no datagram may carry (RFC 1812 section 5.3.7), or UNDECIDED.
+
+    :param as_linux: whether 0/8 and class E are networks like others, as they are to Linux (ip_route_input_slow).
+    """
     first = source >> 24
     # 0.0.0.0 is how a host without an address speaks (RFC 1122 3.2.1.3): to a broadcast it is the kernel's, for DHCP.
-    if first >= 224 or first == 127 or (first == 0 and destination != ipv4.LIMITED_BROADCAST):
+    nobody = source == 0 if as_linux else first == 0
+    above = first >> 4 == 0xE or source == ipv4.LIMITED_BROADCAST if as_linux else first >= 224
+    if above or first == 127 or (nobody and destination != ipv4.LIMITED_BROADCAST):
         return _MARTIAN_SOURCE
     first = destination >> 24
-    if first in (0, 127) or (first >= 240 and destination != ipv4.LIMITED_BROADCAST):
+    nobody = destination == 0 if as_linux else first == 0
+    above = first >= 240 and not as_linux
+    if first == 127 or nobody or (above and destination != ipv4.LIMITED_BROADCAST):
         return _MARTIAN_DESTINATION
     return UNDECIDED
 
@@ -147,20 +157,32 @@ def judge_options(area: Any, ip: Any) -> Any:
 
 
 @inlined
-def flow_hash(area: Any, ip: Any) -> Any:
-    """Return a hash of addresses, protocol and ports (RFC 2992 section 2); of fragments without the ports."""
+def flow_hash(area: Any, ip: Any, seed: Any) -> Any:
+    """Return a hash of addresses, protocol and ports (RFC 2992 section 2); of fragments without the ports.
+
+    :param seed: another one gives other hashes.
+    """
     header_bytes = np.int64(area[ip] & 0xF) * 4
     protocol = np.int64(area[ip + ipv4.PROTOCOL])
-    value = read32(area, ip + ipv4.SOURCE) * _MIX + read32(area, ip + ipv4.DESTINATION)
+    ports = np.int64(0)
     whole = read16(area, ip + ipv4.FLAGS_FRAGMENT) & (ipv4.FLAG_MF | ipv4.OFFSET_MASK) == 0
     if (
         whole
         and (protocol in (ipv4.PROTOCOL_TCP, ipv4.PROTOCOL_UDP))
         and read16(area, ip + ipv4.TOTAL_LENGTH) >= header_bytes + 4
     ):
-        value = value * _MIX + read32(area, ip + header_bytes)
-    value = (value ^ (value >> 29)) * _MIX + protocol
-    return (value ^ (value >> 32)) & 0x7FFF_FFFF
+        ports = read32(area, ip + header_bytes)
+    addresses = read32(area, ip + ipv4.SOURCE) << 32 | read32(area, ip + ipv4.DESTINATION)
+    value = _mix(np.uint64(addresses) ^ np.uint64(seed))
+    return np.int64(_mix(value ^ np.uint64(protocol << 32 | ports)) >> _HALF)
+
+
+@inlined
+def _mix(value: Any) -> Any:
+    """Return a number of which each bit depends on every bit of `value`: the finaliser of MurmurHash3, 64 bits."""
+    value = (value ^ (value >> _MIX_SHIFT)) * _MIX_1
+    value = (value ^ (value >> _MIX_SHIFT)) * _MIX_2
+    return value ^ (value >> _MIX_SHIFT)
 
 
 @inlined

@@ -29,19 +29,9 @@ from services.forwarder.datagram import (
 )
 from services.forwarder.fib import lookup
 from services.forwarder.hash_table import ABSENT
-from services.forwarder.tables import (
-    BLACKHOLE,
-    BROADCAST,
-    FORWARD,
-    LOCAL,
-    NO_ROUTE,
-    NO_SLOT,
-    PROHIBIT,
-    REWRITE_BYTES,
-    TABLES,
-    TableArrays,
-    resolve,
-)
+from services.forwarder.neighbours import REWRITE_BYTES
+from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
+from services.forwarder.tables import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
 
 BATCH: Final = 256
 """Frames of a batch at most."""
@@ -64,6 +54,7 @@ _RING_ENTRY: Final = int(Counter.DROP_RING_ENTRY)
 _UNKNOWN_INTERFACE: Final = int(Counter.DROP_UNKNOWN_INTERFACE)
 _LINK_BROADCAST: Final = int(Counter.DROP_LINK_BROADCAST)
 _MARTIAN_SOURCE: Final = int(Counter.DROP_MARTIAN_SOURCE)
+_REVERSE_PATH: Final = int(Counter.DROP_REVERSE_PATH)
 _LINK_LOCAL: Final = int(Counter.DROP_LINK_LOCAL)
 _TTL: Final = int(Counter.DROP_TTL_EXCEEDED)
 _NO_ROUTE: Final = int(Counter.DROP_NO_ROUTE)
@@ -198,35 +189,55 @@ def _leaving(area: Any, start: Any, options: Any, answer: Any, tables: Any) -> A
 
 
 @inlined
-def _route(area: Any, start: Any, packet_type: Any, tables: Any, batch: Any, number: Any) -> Any:
-    """Return the verdict on a valid datagram, and note where it goes: RFC 1812 sections 5.2.3, 5.2.4, 5.3."""
-    ip = start + _ETHERNET
-    source = read32(area, ip + ipv4.SOURCE)
-    destination = read32(area, ip + ipv4.DESTINATION)
-    reason = martian(source, destination)
+def _judge_addresses(source: Any, destination: Any, in_slot: Any, tables: Any) -> Any:
+    """Return the verdict on addresses that are not routed, or UNDECIDED."""
+    reason = martian(source, destination, tables.linux_martians[in_slot] != 0)
     if reason != UNDECIDED:
         return reason
     if destination >> 28 == 0xE or destination == ipv4.LIMITED_BROADCAST:
         return _LOCAL_GROUP
-    sender = tables.path_kind[lookup(tables.fib, source)]
-    if sender in (LOCAL, BROADCAST):
+    way_back = lookup(tables.fib, source)
+    if tables.path_kind[way_back] in (LOCAL, BROADCAST):
         return _MARTIAN_SOURCE
+    # Also what is for the router itself, as in Linux.
+    return UNDECIDED if has_way_back(tables, way_back, in_slot) else _REVERSE_PATH
+
+
+@inlined
+def _judge_broadcast(packet_type: Any, in_slot: Any, out_slot: Any, tables: Any) -> Any:
+    """Return the verdict on a datagram to all stations of a network, or UNDECIDED where it is sent there: RFC 2644."""
+    if packet_type != _HOST:
+        return _LOCAL_GROUP  # on the link it came from, or to it: the kernel's
+    may_leave = out_slot not in (NO_SLOT, in_slot) and tables.directed_broadcast[out_slot]
+    return UNDECIDED if may_leave else _DIRECTED_BROADCAST
+
+
+@inlined
+def _route(area: Any, start: Any, packet_type: Any, in_slot: Any, tables: Any, batch: Any, number: Any) -> Any:
+    """Return the verdict on a valid datagram, and note where it goes: RFC 1812 sections 5.2.3, 5.2.4, 5.3."""
+    ip = start + _ETHERNET
+    source = read32(area, ip + ipv4.SOURCE)
+    destination = read32(area, ip + ipv4.DESTINATION)
+    reason = _judge_addresses(source, destination, in_slot, tables)
+    if reason != UNDECIDED:
+        return reason
     options = judge_options(area, ip) if area[ip] & 0xF > 5 else UNDECIDED
     if options == _SOURCE_ROUTED:
         return options  # also to the router itself: it is the one that a source route names next
-    answer = resolve(tables, destination, flow_hash(area, ip))
+    answer = resolve(tables, destination, flow_hash(area, ip, tables.flow_seed))
     if answer.kind == LOCAL:
         return _to_router(area, ip, packet_type)
     if answer.kind == BROADCAST:
-        # On the link it came from, or to it: the kernel's. No error about it either (RFC 1812 section 4.3.2.7).
-        return _LOCAL_GROUP if packet_type != _HOST else _DIRECTED_BROADCAST
+        reason = _judge_broadcast(packet_type, in_slot, answer.slot, tables)
+        if reason != UNDECIDED:
+            return reason
     if packet_type != _HOST:
         return _LINK_BROADCAST
-    if _LINK_LOCAL_PREFIX in (source >> 16, destination >> 16):
+    if not tables.linux_martians[in_slot] and _LINK_LOCAL_PREFIX in (source >> 16, destination >> 16):
         return _LINK_LOCAL
     if area[ip + ipv4.TTL] <= 1:
         return _TTL
-    if answer.kind != FORWARD:
+    if answer.kind not in (FORWARD, BROADCAST):
         return _no_way(answer.kind)
     batch.slot[number] = answer.slot
     batch.next_hop[number] = answer.next_hop
@@ -320,7 +331,7 @@ def forward_batch(
     for number in range(count):
         if batch.verdict[number] == UNDECIDED:
             batch.verdict[number] = (
-                _route(area, batch.start[number], batch.packet_type[number], tables, batch, number)
+                _route(area, batch.start[number], batch.packet_type[number], in_slot, tables, batch, number)
                 if known
                 else _UNKNOWN_INTERFACE
             )

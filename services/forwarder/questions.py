@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from services.forwarder.tables import FORWARD, KIND_NAMES, ForwardingTables
+from services.forwarder.paths import FORWARD, KIND_NAMES
+from services.forwarder.tables import ForwardingTables
 
 
 def route_get(tables: ForwardingTables, destination: int) -> dict[str, Any]:
@@ -19,10 +20,9 @@ def route_get(tables: ForwardingTables, destination: int) -> dict[str, Any]:
         "mtu": None,
     }
     if resolution.kind == FORWARD:
-        hops = tables.next_hops(resolution.path)
         answer["next_hops"] = [
-            {"interface": index, "gateway": gateway, "weight": hops.count((index, gateway))}
-            for index, gateway in dict.fromkeys(hops)
+            {"interface": index, "gateway": gateway, "weight": weight, "silent": silent}
+            for index, gateway, weight, silent in tables.next_hops(resolution.path)
         ]
         answer["chosen"] = {
             "interface": tables.index_of_slot[resolution.slot],

@@ -1,4 +1,4 @@
-"""Control's routes and paths in the shape that the tables want: arrays of records, weights as places."""
+"""Control's routes and paths in the shape that the tables want: arrays of records."""
 
 from typing import Final
 
@@ -8,10 +8,8 @@ import numpy.typing as npt
 from services.common.messages import ROUTE_BYTES, MessageError
 from services.common.wire import ipv4
 
-WAYS: Final = 64
-"""Places of a path's table of next hops: a weight is its share of them."""
 MAX_PATHS: Final = 1 << 20
-"""A bound on path ids: control numbers them without gaps, and each takes 0.8 KB."""
+"""A bound on path ids: control numbers them without gaps, and each takes 17 bytes."""
 
 Column = npt.NDArray[np.int64]
 
@@ -29,15 +27,6 @@ def unpack(data: bytes) -> tuple[Column, Column, Column]:
     if (lengths > 32).any() or (prefixes & hosts).any() or (paths >= MAX_PATHS).any():
         raise MessageError("routes: a prefix with host bits, or longer than 32, or a path id out of bounds")
     return prefixes, lengths, paths
-
-
-def places(weights: list[int]) -> list[int]:
-    """Return which next hop stands at each place: as many places as the weights ask for, at most WAYS."""
-    total = sum(weights)
-    if total <= WAYS:
-        return [number for number, weight in enumerate(weights) for _ in range(weight)]
-    bounds = [round(WAYS * sum(weights[: number + 1]) / total) for number in range(len(weights))]
-    return [next(number for number, bound in enumerate(bounds) if place < bound) for place in range(WAYS)]
 
 
 def usable_mtu(mtu: int) -> int:

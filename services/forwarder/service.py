@@ -1,6 +1,7 @@
 """The shell of the forwarder: rings and messages in, interfaces and arp out."""
 
 import gc
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -73,7 +74,7 @@ class Forwarder:
         self._lock = hold_instance(endpoints, "forwarder")
         self._log = log
         self.counters = CounterBlock(endpoints.counters("forwarder"))
-        self._tables = ForwardingTables()
+        self._tables = ForwardingTables(secrets.randbits(63))
         self._batch = make_batch()
         self._queues = make_queues()
         self._egress = Egress(self._queues, self.counters)

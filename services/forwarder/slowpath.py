@@ -16,9 +16,10 @@ from services.forwarder.fragment import fragment
 from services.forwarder.icmp_errors import IcmpError
 from services.forwarder.limiter import IcmpLimiter, RedirectLimiter
 from services.forwarder.options import Malformed, Stamp
+from services.forwarder.paths import BROADCAST, FORWARD, LOCAL
 from services.forwarder.reassembly import Count, Reassembly
 from services.forwarder.segment import SuperFrameError, segment_count, segments
-from services.forwarder.tables import FORWARD, LOCAL, ForwardingTables, Resolution
+from services.forwarder.tables import ForwardingTables, Resolution
 
 SLOW_BUDGET_US: Final = 1280
 """For about how long the slow path may hold the next batch up: it takes frames while their costs are below."""
@@ -118,6 +119,7 @@ class SlowPath:
     def undeliverable(self, frame: Frame, now: float, actions: Actions) -> None:
         """Take a frame whose next hop never answered: its sender is told (RFC 1812 section 3.3.2)."""
         reason = Counter.DROP_HOST_UNREACHABLE
+        self._tables.next_hop_failed(frame.out_interface, frame.next_hop)
         data = bytes(frame.data)
         back = SlowFrame(reason, frame.in_interface, frame.packet_type, data)
         told = len(data) >= _VIRTIO + _ETHERNET + ipv4.HEADER_BYTES
@@ -240,7 +242,10 @@ class SlowPath:
         """Drop a frame, and tell its sender if that is allowed."""
         self._count(reason, frame.in_interface)
         original = _original(frame)
-        if not icmp_errors.may_be_answered(original, sent_to_group=frame.packet_type != ethernet.PACKET_HOST):
+        # A directed broadcast is one only for who knows the network (RFC 1812 section 4.3.2.7).
+        directed = self._tables.resolve(ipv4.parse(original).destination).kind == BROADCAST
+        to_group = directed or frame.packet_type != ethernet.PACKET_HOST
+        if not icmp_errors.may_be_answered(original, sent_to_group=to_group):
             self._count(Counter.ICMP_FORBIDDEN, frame.in_interface)
             return
         destination = ipv4.parse(original).source

@@ -11,27 +11,19 @@ import numpy.typing as npt
 from services.common.counters import MAX_INTERFACES
 from services.common.kernels import inlined, kernel, record
 from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
+from services.common.wire import ethernet, ipv4
 from services.forwarder import fib
 from services.forwarder.fib import FIB, NO_PATH, Fib, FibArrays
-from services.forwarder.hash_table import ABSENT, HashTable, find
-from services.forwarder.routes import MAX_PATHS, WAYS, places, unpack, usable_mtu
+from services.forwarder.groups import BUCKETS
+from services.forwarder.hash_table import ABSENT, find
+from services.forwarder.neighbours import NeighbourRows
+from services.forwarder.paths import BROADCAST, FORWARD, KINDS, NO_GROUP, NO_ROUTE, UNREACHABLE, Member, Paths, way_key
+from services.forwarder.routes import MAX_PATHS, unpack, usable_mtu
 
 NO_SLOT: Final = 0
 """The interface slot that stands for "not known"."""
-REWRITE_BYTES: Final = 12
-"""Destination and source MAC, as they lie at the front of a frame."""
-
-NO_ROUTE, FORWARD, LOCAL, BROADCAST, BLACKHOLE, UNREACHABLE, PROHIBIT = range(7)
-_KINDS: Final = {
-    "unicast": FORWARD,
-    "local": LOCAL,
-    "broadcast": BROADCAST,
-    "multicast": BROADCAST,
-    "blackhole": BLACKHOLE,
-    "unreachable": UNREACHABLE,
-    "prohibit": PROHIBIT,
-}
-KIND_NAMES: Final = ("none", "unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit")
+OFF, LOOSE, STRICT = range(3)
+_REVERSE_PATH: Final = {"off": OFF, "loose": LOOSE, "strict": STRICT}
 
 
 class TableArrays(NamedTuple):
@@ -39,15 +31,14 @@ class TableArrays(NamedTuple):
 
     fib: FibArrays
     path_kind: npt.NDArray[np.uint8]
-    """(paths,)"""
-    path_ways: npt.NDArray[np.int32]
-    """(paths,) how many of the WAYS places are used."""
     path_mtu: npt.NDArray[np.int32]
-    """(paths,) bytes; 0: the interface's."""
-    way_slot: npt.NDArray[np.int32]
-    """(paths, WAYS) the interface of each next hop."""
-    way_gateway: npt.NDArray[np.int64]
-    """(paths, WAYS) the next hop's address; 0: the destination itself."""
+    path_way: npt.NDArray[np.int64]
+    path_group: npt.NDArray[np.int32]
+    group_ways: npt.NDArray[np.int64]
+    group_slots: npt.NDArray[np.uint8]
+    """See `Paths`."""
+    flow_seed: int
+    """Of the flows' hashes: nobody outside shall know which flows share a way."""
     neighbour_keys: npt.NDArray[np.int64]
     neighbour_rows: npt.NDArray[np.int32]
     """A hash table from slot and address to a row."""
@@ -61,6 +52,12 @@ class TableArrays(NamedTuple):
     """(slots,) bytes of IP."""
     redirects: npt.NDArray[np.uint8]
     """(slots,) whether its senders are told of better ways."""
+    reverse_path: npt.NDArray[np.uint8]
+    """(slots,) OFF, LOOSE, STRICT, for what comes in there."""
+    linux_martians: npt.NDArray[np.uint8]
+    """(slots,) 1 where what comes in may bear the addresses that Linux forwards."""
+    directed_broadcast: npt.NDArray[np.uint8]
+    """(slots,) 1 where broadcasts to the network may leave."""
 
 
 TABLES: Final = record(
@@ -68,15 +65,20 @@ TABLES: Final = record(
     FIB,
     "uint8[::1]",
     "int32[::1]",
+    "int64[::1]",
     "int32[::1]",
-    "int32[:, ::1]",
     "int64[:, ::1]",
+    "uint8[:, ::1]",
+    "int64",
     "int64[::1]",
     "int32[::1]",
     "uint8[:, ::1]",
     "uint8[::1]",
     "uint8[::1]",
     "int32[::1]",
+    "uint8[::1]",
+    "uint8[::1]",
+    "uint8[::1]",
     "uint8[::1]",
 )
 
@@ -103,7 +105,7 @@ class Resolution(NamedTuple):
     slot: Any
     next_hop: Any
     mtu: Any
-    """Bytes; only where it is forwarded."""
+    """Bytes; only where it is forwarded, or a broadcast."""
     row: Any
     """Of the neighbour, or ABSENT."""
 
@@ -119,16 +121,40 @@ def resolve(tables: Any, destination: Any, flow: Any) -> Any:
     """
     path = fib.lookup(tables.fib, destination)
     kind = np.int64(tables.path_kind[path])
-    if kind != FORWARD:
+    if kind not in (FORWARD, BROADCAST):
         return Resolution(path, kind, NO_SLOT, 0, 0, ABSENT)
-    way = flow % np.int64(tables.path_ways[path])
-    slot = np.int64(tables.way_slot[path, way])
-    gateway = tables.way_gateway[path, way]
+    way = _way(tables, path, flow)
+    slot = way >> 32
+    gateway = way & 0xFFFF_FFFF
     next_hop = gateway if gateway != 0 else np.int64(destination)
+    if kind == BROADCAST:
+        next_hop = np.int64(ipv4.LIMITED_BROADCAST)  # the neighbour that is all stations of the link
     mtu = np.int64(tables.interface_mtu[slot])
     if tables.path_mtu[path] != 0:
         mtu = min(mtu, np.int64(tables.path_mtu[path]))
     return Resolution(path, kind, slot, next_hop, mtu, find_neighbour(tables, slot, next_hop))
+
+
+@inlined
+def _way(tables: Any, path: Any, flow: Any) -> Any:
+    group = tables.path_group[path]
+    return tables.path_way[path] if group == NO_GROUP else tables.group_ways[group, flow & (BUCKETS - 1)]
+
+
+@inlined
+def has_way_back(tables: Any, path: Any, in_slot: Any) -> Any:
+    """Tell whether a source's path passes the reverse-path check of the interface that it came in by (RFC 3704)."""
+    check = tables.reverse_path[in_slot]
+    if check == OFF:
+        return True
+    if tables.path_kind[path] != FORWARD:
+        return False
+    if check == LOOSE:  # section 2.4; the default route counts, as in Linux
+        return True
+    group = tables.path_group[path]
+    if group == NO_GROUP:
+        return tables.path_way[path] >> 32 == in_slot
+    return tables.group_slots[group, in_slot] != 0  # section 2.3: feasible, any of the equal ways
 
 
 @kernel(RESOLUTION, TABLES, "int64", "int64")
@@ -139,61 +165,51 @@ def _resolve(tables: TableArrays, destination: int, flow: int) -> Any:
 class ForwardingTables:
     """The tables and their upkeep."""
 
-    def __init__(self) -> None:
-        """Make tables that know of nothing."""
+    def __init__(self, flow_seed: int = 0) -> None:
+        """Make tables that know of nothing.
+
+        :param flow_seed: 0 to 2**63 - 1, another one for each run, so that nobody can aim flows at one next hop.
+        """
+        self._flow_seed = flow_seed
         self._fib = Fib()
-        self._neighbours = HashTable()
-        self._free_rows: list[int] = []
-        self._row_owner: list[tuple[int, int] | None] = []
+        self._neighbours = NeighbourRows()
         self._pending: dict[tuple[int, int], bytes] = {}
         self.interfaces: dict[int, Interface] = {}
         self.slots: dict[int, int] = {}
         self.index_of_slot = [0] * MAX_INTERFACES
-        self._make_paths(64)
-        self._rewrites = np.zeros((64, REWRITE_BYTES), np.uint8)
-        self._used = np.zeros(64, np.uint8)
+        self._paths = Paths()
         self._up = np.zeros(MAX_INTERFACES, np.uint8)
         self._mtu = np.zeros(MAX_INTERFACES, np.int32)
         self._redirects = np.zeros(MAX_INTERFACES, np.uint8)
+        self._reverse_path = np.zeros(MAX_INTERFACES, np.uint8)
+        self._linux_martians = np.zeros(MAX_INTERFACES, np.uint8)
+        self._directed_broadcast = np.zeros(MAX_INTERFACES, np.uint8)
         self._collect()
 
     def __len__(self) -> int:
         """Return the number of routes."""
         return len(self._fib)
 
-    def _make_paths(self, capacity: int) -> None:
-        self._path_kind = np.zeros(capacity, np.uint8)
-        self._path_ways = np.ones(capacity, np.int32)
-        self._path_mtu = np.zeros(capacity, np.int32)
-        self._way_slot = np.zeros((capacity, WAYS), np.int32)
-        self._way_gateway = np.zeros((capacity, WAYS), np.int64)
-
-    def _grow_paths(self, number: int) -> None:
-        if number < len(self._path_kind):
-            return
-        old: list[npt.NDArray[Any]] = self._path_arrays()
-        self._make_paths(1 << number.bit_length())
-        for source, target in zip(old, self._path_arrays(), strict=True):
-            target[: len(source)] = source
-
-    def _path_arrays(self) -> list[npt.NDArray[Any]]:
-        return [self._path_kind, self._path_ways, self._path_mtu, self._way_slot, self._way_gateway]
-
     def _collect(self) -> None:
         self.arrays = TableArrays(
             self._fib.arrays,
-            self._path_kind,
-            self._path_ways,
-            self._path_mtu,
-            self._way_slot,
-            self._way_gateway,
-            self._neighbours.keys,
-            self._neighbours.values,
-            self._rewrites,
-            self._used,
+            self._paths.kind,
+            self._paths.mtu,
+            self._paths.way,
+            self._paths.group,
+            self._paths.group_ways,
+            self._paths.group_slots,
+            self._flow_seed,
+            self._neighbours.table.keys,
+            self._neighbours.table.values,
+            self._neighbours.rewrites,
+            self._neighbours.used,
             self._up,
             self._mtu,
             self._redirects,
+            self._reverse_path,
+            self._linux_martians,
+            self._directed_broadcast,
         )
 
     # --- control's state ---------------------------------------------------------------------------------------------
@@ -210,7 +226,7 @@ class ForwardingTables:
         if state.full:
             self._forget_interfaces(set(self.interfaces) - {interface.index for interface in state.interfaces})
             self._fib = Fib()
-            self._path_kind[:] = NO_ROUTE
+            self._paths.clear()
         for interface in state.interfaces:
             self._set_interface(interface)
         for path in state.paths:
@@ -218,8 +234,7 @@ class ForwardingTables:
         if len(routes[0]):
             self._fib.apply(*routes)
         for number in state.paths_gone:
-            if number < len(self._path_kind):
-                self._path_kind[number] = NO_ROUTE
+            self._paths.forget(number)
         self._forget_interfaces(set(state.interfaces_gone))
         self._collect()
 
@@ -227,7 +242,7 @@ class ForwardingTables:
         """Check that each path that routes use is in the message, or known already."""
         known = np.zeros(MAX_PATHS, np.bool_)
         if not state.full:
-            known[: len(self._path_kind)] = self._path_kind != NO_ROUTE
+            known[: len(self._paths)] = self._paths.kind != NO_ROUTE
         known[[NO_PATH, *(path.id for path in state.paths)]] = True
         if not known[used].all():
             raise MessageError("routes: a path that nobody has described")
@@ -246,6 +261,10 @@ class ForwardingTables:
         self._up[slot] = interface.up
         self._mtu[slot] = usable_mtu(interface.mtu)
         self._redirects[slot] = interface.policy.redirects
+        self._reverse_path[slot] = _REVERSE_PATH[interface.policy.reverse_path]
+        self._linux_martians[slot] = interface.policy.martians == "linux"
+        self._directed_broadcast[slot] = interface.policy.directed_broadcast
+        self._neighbours.put(slot, ipv4.LIMITED_BROADCAST, ethernet.BROADCAST + interface.mac, None)
         if before is None:
             for (index, address), mac in list(self._pending.items()):
                 if index == interface.index:
@@ -260,26 +279,23 @@ class ForwardingTables:
             for (owner, address), _ in self.neighbours():
                 if owner == index:
                     self._forget_neighbour(index, address)
+            self._forget_neighbour(index, ipv4.LIMITED_BROADCAST)
             slot = self.slots.pop(index)
             del self.interfaces[index]
             self.index_of_slot[slot] = 0
             self._up[slot] = 0
-            # Paths that still lead there go nowhere; the slot may be another interface's next.
-            self._way_slot[self._way_slot == slot] = NO_SLOT
+            self._paths.forget_slot(slot)
 
     def _set_path(self, path: Path) -> None:
-        self._grow_paths(path.id)
-        hops = [hop for hop in path.next_hops if hop.interface in self.slots]
-        kind = _KINDS[path.kind]
-        if kind == FORWARD and not hops:
+        members = [
+            Member(way_key(self.slots[hop.interface], hop.gateway), hop.weight)
+            for hop in path.next_hops
+            if hop.interface in self.slots
+        ]
+        kind = KINDS[path.kind]
+        if kind == FORWARD and not members:
             kind = UNREACHABLE
-        self._path_kind[path.id] = kind
-        self._path_mtu[path.id] = usable_mtu(path.mtu) if path.mtu else 0
-        if kind == FORWARD:
-            ways = places([hop.weight for hop in hops])
-            self._path_ways[path.id] = len(ways)
-            self._way_slot[path.id, : len(ways)] = [self.slots[hops[number].interface] for number in ways]
-            self._way_gateway[path.id, : len(ways)] = [hops[number].gateway for number in ways]
+        self._paths.put(path.id, kind, members, usable_mtu(path.mtu) if path.mtu else 0)
 
     # --- arp's state -------------------------------------------------------------------------------------------------
 
@@ -296,13 +312,12 @@ class ForwardingTables:
         for index, address in state.gone:
             self._pending.pop((index, address), None)
             self._forget_neighbour(index, address)
+            self.next_hop_failed(index, address)
         self._collect()
 
     def neighbours(self) -> list[tuple[tuple[int, int], bytes]]:
         """Return the interface index, address and MAC of each known neighbour."""
-        return [
-            (owner, self._rewrites[row, :6].tobytes()) for row, owner in enumerate(self._row_owner) if owner is not None
-        ]
+        return self._neighbours.owned()
 
     def _set_neighbour(self, index: int, address: int, mac: bytes) -> None:
         slot = self.slots.get(index)
@@ -310,36 +325,27 @@ class ForwardingTables:
             self._pending[index, address] = mac  # arp was told of the interface before this service was
             return
         self._pending.pop((index, address), None)
-        key = slot << 32 | address
-        row = self._neighbours.get(key)
-        if row == ABSENT:
-            row = self._free_rows.pop() if self._free_rows else len(self._row_owner)
-            if row == len(self._row_owner):
-                self._row_owner.append(None)
-            if row >= len(self._used):
-                self._rewrites = np.concatenate([self._rewrites, np.zeros_like(self._rewrites)])
-                self._used = np.concatenate([self._used, np.zeros_like(self._used)])
-            self._row_owner[row] = (index, address)
-            self._neighbours.put(key, row)
-        self._rewrites[row] = np.frombuffer(mac + self.interfaces[index].mac, np.uint8)
+        self._neighbours.put(slot, address, mac + self.interfaces[index].mac, (index, address))
+        self._paths.regain(way_key(slot, address))
+
+    def next_hop_failed(self, index: int, address: int) -> None:
+        """Take note that a next hop does not answer: groups do without it until it has a MAC again."""
+        slot = self.slots.get(index)
+        if slot is not None:
+            self._paths.lose(way_key(slot, address))
 
     def _forget_neighbour(self, index: int, address: int) -> None:
         slot = self.slots.get(index)
-        if slot is None:
-            return
-        key = slot << 32 | address
-        row = self._neighbours.get(key)
-        if row != ABSENT:
-            self._neighbours.remove(key)
-            self._row_owner[row] = None
-            self._used[row] = 0
-            self._free_rows.append(row)
+        if slot is not None:
+            self._neighbours.remove(slot, address)
 
     def take_used(self) -> list[tuple[int, int]]:
-        """Return the neighbours (interface index, address) that frames went to since the last call."""
-        rows = np.flatnonzero(self._used).tolist()
-        self._used[:] = 0
-        return [owner for row in rows if row < len(self._row_owner) and (owner := self._row_owner[row]) is not None]
+        """Return the neighbours (interface index, address) that frames went to since the last call.
+
+        And those that frames would go to if they answered: arp asks for them again.
+        """
+        silent = [(self.index_of_slot[way >> 32], way & 0xFFFF_FFFF) for way in self._paths.silent()]
+        return self._neighbours.take_used() + silent
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -350,29 +356,25 @@ class ForwardingTables:
 
     def mac_of(self, resolution: Resolution) -> bytes | None:
         """Return the next hop's MAC, or None while it is not known."""
-        return None if resolution.row == ABSENT else self._rewrites[resolution.row, :6].tobytes()
+        return None if resolution.row == ABSENT else self._neighbours.mac(resolution.row)
 
     def rewrite_for(self, slot: int, next_hop: int) -> bytes | None:
         """Return the 12 bytes of MAC addresses for a frame to a next hop, or None while they are not known.
 
         The neighbour counts as used.
         """
-        row = self._neighbours.get(slot << 32 | next_hop)
-        if row == ABSENT:
-            return None
-        self._used[row] = 1
-        rewrite: bytes = self._rewrites[row].tobytes()
-        return rewrite
+        return self._neighbours.use(slot, next_hop)
 
     def matched_prefix(self, destination: int) -> tuple[int, int] | None:
         """Return the prefix (address, length) that decides about a destination."""
         return self._fib.matched_prefix(destination)
 
-    def next_hops(self, path: int) -> list[tuple[int, int]]:
-        """Return the interface index and gateway at each place of a path's table."""
-        ways = int(self._path_ways[path])
-        slots, gateways = self._way_slot[path, :ways].tolist(), self._way_gateway[path, :ways].tolist()
-        return [(self.index_of_slot[slot], gateway) for slot, gateway in zip(slots, gateways, strict=True)]
+    def next_hops(self, path: int) -> list[tuple[int, int, int, bool]]:
+        """Return interface index, gateway and weight of each next hop of a path, and whether it fails to answer."""
+        return [
+            (self.index_of_slot[one.slot], one.gateway, one.weight, self._paths.is_silent(one.way))
+            for one in self._paths.members(path)
+        ]
 
     def interface_of_slot(self, slot: int) -> Interface | None:
         """Return the interface of a slot."""

@@ -138,7 +138,7 @@ class Control:
     def change(self, *words: str) -> None:
         """Change something with control-cli, which then says nothing."""
         done = self.cli(*words)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), words
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (words, done.stderr)
 
     def show(self, *words: str) -> Any:
         """Return what control-cli shows as JSON."""

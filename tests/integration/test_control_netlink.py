@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 from control_harness import HAS_IP, Mirror, Namespace, Treatment, Way, namespace
@@ -44,16 +45,21 @@ def unicast(*ways: Way, mtu: int = 0) -> Treatment:
 
 
 LOCAL: Treatment = ("local", (), 0)
-BROADCAST: Treatment = ("broadcast", (), 0)
+
+
+def broadcast(interface: str) -> Treatment:
+    return "broadcast", ((interface, "0.0.0.0", 1),), 0
+
+
 UNREACHABLE: Treatment = ("unreachable", (), 0)
 BY_GATEWAY = unicast(("eth0", "10.0.0.9", 1))
 START: dict[str, Treatment] = {
     "10.0.0.0/24": unicast(("eth0", "0.0.0.0", 1)),
     "10.0.0.1/32": LOCAL,
-    "10.0.0.255/32": BROADCAST,
+    "10.0.0.255/32": broadcast("eth0"),
     "10.1.0.0/24": unicast(("eth1", "0.0.0.0", 1)),
     "10.1.0.1/32": LOCAL,
-    "10.1.0.255/32": BROADCAST,
+    "10.1.0.255/32": broadcast("eth1"),
 }
 
 
@@ -116,7 +122,7 @@ def test_addresses_come_and_go_with_all_that_hangs_on_them(space: Namespace, mir
     assert mirror.follow() == START | {
         "10.7.0.0/30": unicast(("eth0", "0.0.0.0", 1)),
         "10.7.0.1/32": LOCAL,
-        "10.7.0.3/32": BROADCAST,
+        "10.7.0.3/32": broadcast("eth0"),
         "10.0.0.2/32": LOCAL,
     }
     assert [one.address for one in mirror.interfaces[index].addresses] == [0x0A000001, 0x0A070001, 0x0A000002]
@@ -245,6 +251,29 @@ def test_nexthop_objects(space: Namespace, mirror: Mirror) -> None:
     space.ip("nexthop", "del", "id", "8")
     assert mirror.follow() == START | {"10.2.0.0/16": replaced, "10.3.0.0/16": replaced}
     space.ip("nexthop", "del", "id", "7")
+    assert mirror.follow() == START
+
+
+@needs_ip
+def test_nexthop_objects_that_routes_only_name(space: Namespace, mirror: Mirror) -> None:
+    with netns.inside(space.name):
+        Path("/proc/sys/net/ipv4/nexthop_compat_mode").write_text("0")
+    space.ip("nexthop", "add", "id", "7", "via", "10.0.0.9", "dev", "eth0")
+    space.ip("nexthop", "add", "id", "8", "via", "10.1.0.9", "dev", "eth1")
+    space.ip("nexthop", "add", "id", "9", "group", "7,200/8", "type", "resilient", "buckets", "8")
+    space.ip("route", "add", "10.2.0.0/16", "nhid", "9")
+    grouped = unicast(("eth0", "10.0.0.9", 200), ("eth1", "10.1.0.9", 1))
+    assert mirror.follow() == START | {"10.2.0.0/16": grouped}
+    mirror.rib.unsettled = "asked for by the test"
+    assert mirror.follow() == START | {"10.2.0.0/16": grouped}
+    dumps = mirror.dumps
+    space.ip("nexthop", "replace", "id", "7", "via", "10.0.0.8", "dev", "eth0")
+    replaced = unicast(("eth0", "10.0.0.8", 200), ("eth1", "10.1.0.9", 1))
+    assert mirror.follow() == START | {"10.2.0.0/16": replaced}
+    assert mirror.dumps == dumps
+    space.ip("nexthop", "del", "id", "8")
+    assert mirror.follow() == START | {"10.2.0.0/16": unicast(("eth0", "10.0.0.8", 1))}
+    space.ip("route", "del", "10.2.0.0/16")
     assert mirror.follow() == START
 
 

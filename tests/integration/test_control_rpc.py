@@ -27,6 +27,7 @@ from control_harness import (
 from services.common.bus import RpcServer
 from services.common.endpoints import prepare_run_dir
 from services.common.messages import RpcRequest, decode
+from services.common.parameters import InterfacePolicy
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 needs_ip = pytest.mark.skipif(not HAS_IP, reason="needs ip(8) of iproute2")
@@ -124,6 +125,8 @@ def test_what_is_shown_is_what_ip_shows(space: Namespace, running: Router) -> No
     for ours in running.ask("link.show"):
         his = theirs[ours["ifname"]]
         his["flags"] = [flag for flag in his["flags"] if flag != "M-DOWN"]  # ip's own finding about the peer
+        assert ("policy" in ours) == (ours["link_type"] == "ether")
+        ours.pop("policy", None)  # hopwire's own
         assert ours == {key: his[key] for key in ours}
     theirs = {link["ifname"]: link for link in space.ip("-4", "addr", "show")}
     for ours in running.ask("addr.show"):
@@ -318,3 +321,29 @@ def test_the_bytes_in_the_documentation_are_a_request() -> None:
     columns = [line[:52] for line in dump.strip().splitlines()]
     data = bytes.fromhex("".join(re.findall(r"\b[0-9a-f]{2,}\b", " ".join(columns))))
     assert decode(data) == RpcRequest(id=7, method="route.get", params={"dst": "10.2.3.4"})
+
+
+def test_policies_as_configured_and_as_changed(space: Namespace, run_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "hopwire.yml"
+    file.write_text('interfaces: {eth0: {reverse_path: strict}, "*": {martians: linux}, eth9: {}}')
+    with router(space, run_dir, "--config", str(file)) as running:
+        running.wait_until_mirrored()
+
+        def published(name: str) -> InterfacePolicy:
+            return next(one.policy for one in running.follower.interfaces.values() if one.name == name)
+
+        assert published("eth0") == InterfacePolicy(reverse_path="strict", martians="linux")
+        assert published("eth1") == InterfacePolicy(martians="linux")
+        running.ask("link.set", dev="eth1", directed_broadcast=True, mtu=1400)
+        changed = InterfacePolicy(martians="linux", directed_broadcast=True)
+        running.wait_until(lambda _: published("eth1") == changed, "the new policy")
+        (shown,) = running.ask("link.show", dev="eth1")
+        assert (shown["policy"], shown["mtu"]) == (changed.model_dump(), 1400)
+        assert refusal(running, "link.set", dev="lo", redirects=False) == (
+            "refused",
+            "lo is no Ethernet interface of the router's, or a port of another one",
+        )
+        assert refusal(running, "link.set", dev="eth1", reverse_path="on") == (
+            "usage",
+            "reverse_path: should be 'off', 'loose' or 'strict'",
+        )

@@ -227,7 +227,7 @@ def test_route_get(router: Router) -> None:
         "prefix": 0xC6336400,
         "prefix_length": 24,
         "kind": "unicast",
-        "next_hops": [{"interface": router.index(1), "gateway": HOST1, "weight": 1}],
+        "next_hops": [{"interface": router.index(1), "gateway": HOST1, "weight": 1, "silent": False}],
         "chosen": {"interface": router.index(1), "next_hop": HOST1},
         "mac": HOST_MAC,
         "mtu": 1500,

@@ -5,7 +5,7 @@ anew over the whole header. It is slow, and short enough to be checked against t
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 HOST, BROADCAST, MULTICAST, OTHERHOST = range(4)  # packet types of linux/if_packet.h
@@ -13,6 +13,8 @@ GSO_TCPV4, GSO_UDP_L4, GSO_ECN = 1, 5, 0x80  # virtio 1.2 section 5.1.6
 
 NO_HOST = [IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]  # RFC 6890
 GROUPS = IPv4Network("224.0.0.0/4")
+LOOPBACK = IPv4Network("127.0.0.0/8")
+NOBODY = IPv4Address("0.0.0.0")
 LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927
 EVERYBODY = IPv4Address("255.255.255.255")
 
@@ -28,7 +30,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Route:
-    """A route; `kind` in ip-route(8)'s words."""
+    """A route; `kind` in ip-route(8)'s words. The hop of a broadcast names the interface of its network."""
 
     prefix: IPv4Network
     kind: str = "unicast"
@@ -44,6 +46,9 @@ class Link:
     mtu: int = 1500
     up: bool = True
     redirects: bool = True
+    reverse_path: str = "off"
+    martians: str = "strict"
+    directed_broadcast: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,25 +90,29 @@ class Router:
         link = self.links.get(in_interface)
         if link is None or not link.up:
             return [Answer("DROP_UNKNOWN_INTERFACE", frame)]
-        return self._routed(frame, arrival)
+        return self._routed(frame, arrival, in_interface)
 
-    def _routed(self, frame: bytes, arrival: Arrival) -> list[Answer]:
+    def _routed(self, frame: bytes, arrival: Arrival, in_interface: int) -> list[Answer]:
         datagram = frame[14:]
         source, destination = (IPv4Address(datagram[at : at + 4]) for at in (12, 16))
         route = self.lookup(destination)
         kind = route.kind if route else None
-        reason = self._refused(datagram, source, destination)
+        as_linux = self.links[in_interface].martians == "linux"
+        reason = self._refused(datagram, source, destination, in_interface)
         if reason is None and kind == "local":
             reason = to_router(datagram, arrival.packet_type)
-        if reason is None and kind in ("broadcast", "multicast"):
-            reason = "DROP_DIRECTED_BROADCAST" if arrival.packet_type == HOST else "LOCAL_GROUP"
+        broadcast = kind in ("broadcast", "multicast")
+        if reason is None and broadcast and arrival.packet_type != HOST:
+            reason = "LOCAL_GROUP"
+        if reason is None and broadcast and not self._may_broadcast(route, in_interface):
+            reason = "DROP_DIRECTED_BROADCAST"
         if reason is None and arrival.packet_type != HOST:
             reason = "DROP_LINK_BROADCAST"
-        if reason is None and (source in LINK_LOCAL or destination in LINK_LOCAL):
+        if reason is None and not as_linux and (source in LINK_LOCAL or destination in LINK_LOCAL):
             reason = "DROP_LINK_LOCAL"
         if reason is None and datagram[8] <= 1:
             reason = "DROP_TTL_EXCEEDED"
-        if reason is None and kind != "unicast":
+        if reason is None and kind != "unicast" and not broadcast:
             reason = {
                 None: "DROP_NO_ROUTE",
                 "blackhole": "DROP_BLACKHOLE",
@@ -114,23 +123,34 @@ class Router:
             return [Answer(reason, frame)]
         assert route is not None
         hops = [hop for hop in route.hops if hop.interface in self.links]
+        if broadcast:
+            return [self._sent(frame, arrival, route, replace(hops[0], gateway=EVERYBODY), destination)]
         return [self._sent(frame, arrival, route, hop, destination) for hop in hops] or [
             Answer("DROP_UNREACHABLE", frame)
         ]
 
-    def _refused(self, datagram: bytes, source: IPv4Address, destination: IPv4Address) -> str | None:
-        """Addresses that no datagram carries (RFC 1812 5.3.7), groups (the kernel's), source routes (RFC 7126)."""
-        to_everybody = destination == EVERYBODY
-        speechless = source in NO_HOST[0] and to_everybody  # a host without an address: RFC 1122 3.2.1.3
-        if any(source in block for block in NO_HOST) and not speechless:
-            return "DROP_MARTIAN_SOURCE"
-        if any(destination in block for block in NO_HOST) and destination not in GROUPS and not to_everybody:
-            return "DROP_MARTIAN_DESTINATION"
-        if destination in GROUPS or to_everybody:
+    def _may_broadcast(self, route: Route | None, in_interface: int) -> bool:
+        """A directed broadcast leaves only by another interface, which lets it: RFC 2644."""
+        hops = [hop.interface for hop in route.hops if hop.interface in self.links] if route else []
+        return bool(hops) and hops[0] != in_interface and self.links[hops[0]].directed_broadcast
+
+    def _refused(self, datagram: bytes, source: IPv4Address, destination: IPv4Address, in_interface: int) -> str | None:
+        """Addresses that no datagram carries, groups (the kernel's), ways back (RFC 3704), source routes (RFC 7126)."""
+        link = self.links[in_interface]
+        reason = martian_linux(source, destination) if link.martians == "linux" else martian(source, destination)
+        if reason is not None:
+            return reason
+        if destination in GROUPS or destination == EVERYBODY:
             return "LOCAL_GROUP"
-        own = self.lookup(source)
-        if own is not None and own.kind in ("local", "broadcast", "multicast"):
+        back = self.lookup(source)
+        if back is not None and back.kind in ("local", "broadcast", "multicast"):
             return "DROP_MARTIAN_SOURCE"
+        ways = [hop.interface for hop in back.hops if hop.interface in self.links] if back else []
+        good = back is not None and back.kind == "unicast" and bool(ways)
+        if link.reverse_path != "off" and not good:
+            return "DROP_REVERSE_PATH"
+        if link.reverse_path == "strict" and in_interface not in ways:
+            return "DROP_REVERSE_PATH"
         return "DROP_SOURCE_ROUTED" if {131, 137} & set(option_types(datagram)) else None
 
     def _sent(self, frame: bytes, arrival: Arrival, route: Route, hop: Hop, destination: IPv4Address) -> Answer:
@@ -145,7 +165,7 @@ class Router:
             if frame[20] & 0x40:  # DF
                 return Answer("DROP_MTU_EXCEEDED", frame, hop.interface, next_hop, mtu)
             return Answer("FRAGMENTED", aged(frame), hop.interface, next_hop, mtu)
-        mac = self.neighbours.get((hop.interface, next_hop))
+        mac = b"\xff" * 6 if next_hop == EVERYBODY else self.neighbours.get((hop.interface, next_hop))
         if mac is None:
             return Answer("HANDED", aged(frame), hop.interface, next_hop, mtu)
         return Answer("FORWARDED", mac + link.mac + aged(frame)[12:], hop.interface, next_hop, mtu)
@@ -159,6 +179,26 @@ class Router:
         """Return the route with the longest prefix that holds an address."""
         matching = [route for route in self.routes if address in route.prefix]
         return max(matching, key=lambda route: route.prefix.prefixlen, default=None)
+
+
+def martian(source: IPv4Address, destination: IPv4Address) -> str | None:
+    """Return what is wrong with addresses: RFC 1812 section 5.3.7."""
+    to_everybody = destination == EVERYBODY
+    speechless = source in NO_HOST[0] and to_everybody  # a host without an address: RFC 1122 3.2.1.3
+    if any(source in block for block in NO_HOST) and not speechless:
+        return "DROP_MARTIAN_SOURCE"
+    if any(destination in block for block in NO_HOST) and destination not in GROUPS and not to_everybody:
+        return "DROP_MARTIAN_DESTINATION"
+    return None
+
+
+def martian_linux(source: IPv4Address, destination: IPv4Address) -> str | None:
+    """Return what is wrong with addresses in the eyes of Linux 5.3 and later: ip_route_input_slow."""
+    if source in GROUPS or source == EVERYBODY or source in LOOPBACK:
+        return "DROP_MARTIAN_SOURCE"
+    if source == NOBODY and destination != EVERYBODY:
+        return "DROP_MARTIAN_SOURCE"
+    return "DROP_MARTIAN_DESTINATION" if destination == NOBODY or destination in LOOPBACK else None
 
 
 def invalid(frame: bytes, packet_type: int) -> str | None:

@@ -81,13 +81,22 @@ class TestStates:
         assert network.state() == "REACHABLE"
         assert network.neighbours == {(ETH0, HOST): HOST_MAC}
 
-    def test_use_of_a_reachable_or_unknown_neighbour_asks_nothing(self, network: Network) -> None:
+    def test_use_of_a_reachable_neighbour_asks_nothing(self, network: Network) -> None:
         network.datagram()
         network.answer()
         network.sent.clear()
-        network.use(HOST, SECOND_HOST)
+        network.use(HOST)
         network.advance(29.0)
         assert network.sent == []
+
+    def test_a_neighbour_that_would_be_used_is_asked_for_at_most_once_a_second(self, network: Network) -> None:
+        """The forwarder names the failed next hops of its groups once a second."""
+        for _ in range(60):
+            network.use(SECOND_HOST)
+            network.advance(0.1)
+        assert len(network.sent) == 3  # and then it has failed, and is left alone for 3 s
+        network.use(SECOND_HOST)
+        assert len(network.sent) == 4
 
 
 class TestPermanent:

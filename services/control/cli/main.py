@@ -51,12 +51,13 @@ class _Output:
 
     as_json: bool
     indent: int | None
+    detailed: bool
 
     def show(self, method: str, result: Any) -> int:
         """Write a method's result and return the exit status. As with `ip`, what only changes something is silent."""
-        from services.control.cli.views import VIEWS  # noqa: PLC0415 - help and wrong usage need no view
+        from services.control.cli.views import DETAILED_VIEWS, VIEWS  # noqa: PLC0415 - not for help or wrong usage
 
-        view = VIEWS.get(method)
+        view = (self.detailed and DETAILED_VIEWS.get(method)) or VIEWS.get(method)
         if view is None:
             return DONE
         if self.as_json:
@@ -133,6 +134,9 @@ def _command(
     ] = None,
     as_json: Annotated[bool, typer.Option("-j", "-json", "--json", help="JSON with the keys of `ip -j`.")] = False,
     pretty: Annotated[bool, typer.Option("-p", "-pretty", "--pretty", help="JSON, indented.")] = False,
+    details: Annotated[
+        bool, typer.Option("-d", "-details", "--details", help="More: the policy of interfaces.")
+    ] = False,
     run_dir: Annotated[
         Path, typer.Option(envvar=RUN_DIR_VARIABLE, help="The router's run directory.")
     ] = DEFAULT_RUN_DIR,
@@ -144,7 +148,7 @@ def _command(
         typer.Option("-V", "-Version", "--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
 ) -> None:
-    output = _Output(as_json or pretty, _INDENT if pretty else None)
+    output = _Output(as_json or pretty, _INDENT if pretty else None, details)
     raise typer.Exit(_run(words or [], run_dir, timeout, output))
 
 

@@ -101,8 +101,8 @@ def _mac(text: str) -> str:
     return text.lower()
 
 
-def _table(text: str) -> str:
-    if text not in _TABLES:
+def _choice(text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
         raise ValueError(text)
     return text
 
@@ -111,6 +111,10 @@ def _nud(text: str) -> str:
     if text != "permanent":
         raise ValueError(text)
     return text
+
+
+def _choices(*choices: str) -> Value:
+    return Value(f"{', '.join(choices[:-1])} or {choices[-1]}", lambda text: _choice(text, choices), choices)
 
 
 _TABLES: Final = ("main", "local", "all")
@@ -122,9 +126,12 @@ INTERFACE_ADDRESS: Final = Value("an IPv4 address such as 10.0.0.1/24", lambda t
 DEVICE: Final = Value("the name of an interface (15 bytes at most, no space, slash or colon)", _device)
 MAC: Final = Value("a MAC address such as 02:00:00:00:00:01", _mac)
 PROTOCOL: Final = Value("a routing protocol's name or number 0 to 255", _protocol, _PROTOCOLS)
-TABLE: Final = Value("a table: main, local or all", _table, _TABLES)
+TABLE: Final = Value("a table: main, local or all", lambda text: _choice(text, _TABLES), _TABLES)
 NUD: Final = Value("permanent (the arp service sees to all other states)", _nud, ("permanent",))
 METRIC: Final = _numbers("a number", 0, _U32_MAX)
 ROUTE_MTU: Final = _numbers("a number of bytes", 0, _U32_MAX)
 LINK_MTU: Final = _numbers("a number of bytes", 0, 2**31 - 1)
+SWITCH: Final = Value("on or off", lambda text: _choice(text, ("on", "off")) == "on", ("on", "off"))
+REVERSE_PATH: Final = _choices("off", "loose", "strict")
+MARTIANS: Final = _choices("strict", "linux")
 WEIGHT: Final = _numbers("a number", 1, 256)  # rtnh_hops of linux/rtnetlink.h is one byte, holding weight - 1

@@ -49,6 +49,13 @@ _ROUTE_GET_COLUMNS: Final = (
 )
 _ADDRESS_COLUMNS: Final = (_INDEX, _NAME, _STATE, _MTU, _MAC, Column("ADDRESS", "local"), Column("SCOPE", "scope"))
 _LINK_COLUMNS: Final = (_INDEX, _NAME, _STATE, _MTU, _MAC, Column("FLAGS", "flags"))
+_POLICY_COLUMNS: Final = (
+    Column("REVERSE-PATH", "reverse_path"),
+    Column("MARTIANS", "martians"),
+    Column("DIRECTED-BROADCAST", "directed_broadcast"),
+    Column("REDIRECTS", "redirects"),
+    Column("PROXY-ARP", "proxy_arp"),
+)
 _NEIGHBOUR_COLUMNS: Final = (
     Column("ADDRESS", "dst"),
     _DEV,
@@ -122,6 +129,16 @@ def _links(result: Iterable[Result]) -> list[Section]:
     return [table(_LINK_COLUMNS, ({**link, "flags": _words(link.get("flags", []))} for link in result))]
 
 
+def _links_and_policies(result: Iterable[Result]) -> list[Section]:
+    policies = ({**link, **_switches(link.get("policy", {}))} for link in result)
+    rows = ({**link, "flags": _words(link.get("flags", []))} for link in policies)
+    return [table((*_LINK_COLUMNS[:-1], *_POLICY_COLUMNS, _LINK_COLUMNS[-1]), rows)]
+
+
+def _switches(values: Result) -> dict[str, Any]:
+    return {key: ("on" if value else "off") if isinstance(value, bool) else value for key, value in values.items()}
+
+
 def _neighbours(result: Iterable[Result]) -> list[Section]:
     rows = (
         {**neighbour, "state": _words(neighbour["state"]), "age": _seconds(neighbour["age_s"])} for neighbour in result
@@ -166,3 +183,6 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],
 }
 """By method; those that are not here have no result to show."""
+
+DETAILED_VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {"link.show": _links_and_policies}
+"""Those that show more where details are asked for."""

@@ -16,10 +16,13 @@ from services.control.cli.values import (
     INTERFACE_ADDRESS,
     LINK_MTU,
     MAC,
+    MARTIANS,
     METRIC,
     NUD,
     PROTOCOL,
+    REVERSE_PATH,
     ROUTE_MTU,
+    SWITCH,
     TABLE,
     WEIGHT,
     Value,
@@ -76,6 +79,15 @@ _HOP_WORDS: Final = (_VIA, *_DEV, Word("weight", "weight", WEIGHT))
 _ROUTE_USAGE: Final = (
     "route {add|replace|del} [unicast|blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev NAME] [metric N] "
     "[mtu BYTES] [src ADDRESS] [proto NAME|N] [onlink] [nexthop [via ADDRESS] [dev NAME] [weight N]]..."
+)
+
+
+_POLICY_WORDS: Final = (
+    Word("reverse-path", "reverse_path", REVERSE_PATH),
+    Word("martians", "martians", MARTIANS),
+    Word("directed-broadcast", "directed_broadcast", SWITCH),
+    Word("redirects", "redirects", SWITCH),
+    Word("proxy-arp", "proxy_arp", SWITCH),
 )
 
 
@@ -235,17 +247,19 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "link": {
         "set": Verb(
             method="link.set",
-            usage="link set [dev] NAME [up|down] [mtu BYTES] [address MAC]",
+            usage="link set [dev] NAME [up|down] [mtu BYTES] [address MAC] [reverse-path off|loose|strict] "
+            "[martians strict|linux] [directed-broadcast on|off] [redirects on|off] [proxy-arp on|off]",
             words=(
                 Word("up", "up"),
                 Word("down", "up", flag=False),
                 Word("mtu", "mtu", LINK_MTU),
                 Word("address", "address", MAC, abbreviable=True),
+                *_POLICY_WORDS,
                 Word("dev", "dev", DEVICE),
             ),
             operand=Operand("dev", DEVICE),
             required=("dev",),
-            at_least_one=("up", "mtu", "address"),
+            at_least_one=("up", "mtu", "address", *(word.key for word in _POLICY_WORDS)),
         ),
         "show": _device_show("link"),
     },

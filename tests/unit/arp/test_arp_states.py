@@ -163,6 +163,7 @@ TO_ALL, TO_IT, PUBLISH, WITHDRAW = "ask all", "ask it", "publish", "withdraw"
 ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (none, E.DATAGRAM, S.INCOMPLETE, ["wait", TO_ALL]),
     (none_without_address, E.DATAGRAM_REFUSED, S.NONE, ["return 1"]),
+    (none, E.USED, S.INCOMPLETE, [TO_ALL]),
     (none, E.INTRODUCED, S.STALE, ["publish MAC"]),
     (none, E.EXAMINED, S.INCOMPLETE, [TO_ALL]),
     (none, E.CONFIGURED, S.PERMANENT, ["publish PERMANENT_MAC"]),
@@ -216,6 +217,7 @@ ROWS: list[tuple[Callable[[Driver], None], Event, State, list[str]]] = [
     (probe, E.LINK_DOWN, S.NONE, [WITHDRAW]),
     (failed, E.DATAGRAM, S.INCOMPLETE, ["wait", TO_ALL]),
     (failed_to_resolve, E.DATAGRAM_REFUSED, S.FAILED, ["return 1"]),
+    (failed, E.USED, S.INCOMPLETE, [TO_ALL]),
     (failed, E.TIMEOUT, S.NONE, []),
     (failed_to_resolve, E.TIMEOUT, S.NONE, []),
     (failed, E.REPLY, S.REACHABLE, ["publish MAC"]),
@@ -311,6 +313,17 @@ def test_what_has_no_row_changes_nothing(begin: Callable[[Driver], None], event:
     assert driver.state is BEGINNINGS[begin]
     if event is not E.EVICTED:
         assert summary(actions) == []
+
+
+def test_who_failed_a_moment_ago_or_cannot_be_asked_is_not_asked_for_because_it_would_be_used() -> None:
+    driver = Driver()
+    failed_to_resolve(driver)
+    assert driver.used() == []
+    driver.configure(addresses=())
+    driver.now += 3.0
+    assert driver.used() == []
+    driver.configure()
+    assert summary(driver.used()) == [TO_ALL]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import HopwireError
+from services.common.parameters import InterfacePolicy
 from services.control.config import Config, listen_address, load, overridden, parse
 
 
@@ -46,6 +47,27 @@ parameters:
     assert config.parameters.icmp.errors_per_second == 5
 
 
+def test_the_policy_of_interfaces() -> None:
+    config = parse(
+        """
+interfaces:
+  eth0: {reverse_path: strict, proxy_arp: on}
+  "*": {martians: linux, redirects: false}
+  eth1: {redirects: true}
+  eth2: {reverse_path: off}
+""",
+        "r.yaml",
+    )
+    shared = InterfacePolicy(martians="linux", redirects=False)
+    assert config.interfaces == {
+        "eth0": shared.model_copy(update={"reverse_path": "strict", "proxy_arp": True}),
+        "*": shared,
+        "eth1": InterfacePolicy(martians="linux", redirects=True),
+        "eth2": shared,  # `off` is how YAML writes false
+    }
+    assert overridden(config, log_level="debug", metrics_listen=None).interfaces == config.interfaces
+
+
 @pytest.mark.parametrize("text", ["metrics_listen: off", "metrics_listen: 'off'", "metrics_listen: no"])
 def test_metrics_off_however_yaml_reads_it(text: str) -> None:
     assert parse(text, "r.yaml").metrics_listen == "off"
@@ -59,7 +81,21 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
             "r.yaml:4:5: unknown key 'parameters.arp.base_reachable_tim_s'; did you mean 'base_reachable_time_s'?",
         ),
         ("loglevel: info", "r.yaml:1:1: unknown key 'loglevel'; did you mean 'log_level'?"),
-        ("zzz: 1", "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, parameters"),
+        (
+            "interfaces:\n  eth0:\n    reverse_pat: loose\n",
+            "r.yaml:3:5: unknown key 'interfaces.eth0.reverse_pat'; did you mean 'reverse_path'?",
+        ),
+        (
+            "interfaces:\n  eth0: {martians: some}\n",
+            "r.yaml:2:20: interfaces.eth0.martians: 'some' should be 'strict' or 'linux'",
+        ),
+        (
+            "interfaces:\n  a-name-of-16-byt: {}\n",
+            "r.yaml:2:3: interfaces: 'a-name-of-16-byt' is no interface's name: it has 1 to 15 bytes",
+        ),
+        ("interfaces: [eth0]", "r.yaml:1:13: interfaces: a list should be a block of keys and values"),
+        ("interfaces:\n  eth0:\n", "r.yaml:2:8: interfaces.eth0: '' should be a block of keys and values"),
+        ("zzz: 1", "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, parameters"),
         (
             "parameters: {arp: {permanent_neighbours: [{interface: e, address: 1.2.3.4, mca: 3}]}}",
             "r.yaml:1:76: unknown key 'parameters.arp.permanent_neighbours.0.mca'; did you mean 'mac'?",

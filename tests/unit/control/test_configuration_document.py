@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.parameters import ArpParameters, IcmpParameters
+from services.common.parameters import ArpParameters, IcmpParameters, InterfacePolicy
 from services.control import config
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
@@ -26,6 +26,16 @@ def test_every_parameter_stands_there_with_its_default(group: str, name: str, de
     assert row[1] == ("[]" if default == () else f"{default:g}" if isinstance(default, float) else str(default))
 
 
+@pytest.mark.parametrize(
+    ("name", "default"), [(name, one.default) for name, one in InterfacePolicy.model_fields.items()]
+)
+def test_every_policy_stands_there_with_its_default(name: str, default: object) -> None:
+    row = re.search(rf"^\| `{name}` \| `([^`]*)` \|", DOCUMENT, re.MULTILINE)
+
+    assert row is not None
+    assert row[1] == str(default).lower()
+
+
 def test_the_example_is_a_valid_file(tmp_path: Path) -> None:
     example = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
     assert example is not None
@@ -37,3 +47,7 @@ def test_the_example_is_a_valid_file(tmp_path: Path) -> None:
     assert loaded.parameters.arp.max_neighbours == 4096
     assert loaded.parameters.icmp.errors_per_second == 100
     assert [neighbour.address for neighbour in loaded.parameters.arp.permanent_neighbours] == ["192.168.0.2"]
+    assert loaded.interfaces == {
+        "eth0": InterfacePolicy(reverse_path="strict", proxy_arp=True, redirects=False),
+        "*": InterfacePolicy(redirects=False),
+    }

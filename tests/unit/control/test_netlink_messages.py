@@ -16,6 +16,8 @@ from services.control.kernel_types import (
     LinkAddress,
     LinkChanged,
     LinkGone,
+    NextHopObject,
+    NextHopObjectChanged,
     NextHopObjectGone,
     Placement,
     RouteChanged,
@@ -25,7 +27,7 @@ from services.control.kernel_types import (
     Unsettled,
     split_key,
 )
-from services.control.netlink_messages import explanation, is_foreign_rule
+from services.control.netlink_messages import explanation, is_foreign_rule, next_hop_object_from
 
 # ip addr add 10.0.0.1/24 brd + dev e0, in the kernel's own order
 ADDRESS = (
@@ -204,9 +206,28 @@ def test_entries_of_the_route_cache_are_left_out() -> None:
     assert list(netlink_messages.events(bytes(cached))) == []
 
 
-def test_nexthop_objects_are_of_interest_only_when_their_routes_change_in_silence() -> None:
-    assert events(NEW_NEXT_HOP) == []
-    assert events(NEXT_HOP_GONE, GROUP_SHRUNK) == [NextHopObjectGone(8), NextHopObjectGone(9)]
+def test_nexthop_objects() -> None:
+    new = NextHopObject(8, KernelNextHop(E0, 0x0A000003, 1, 0), ())
+    assert events(NEW_NEXT_HOP) == [NextHopObjectChanged(new, in_silence=False)]
+    shrunk = NextHopObject(9, None, ((7, 1),))
+    assert events(NEXT_HOP_GONE, GROUP_SHRUNK) == [NextHopObjectGone(8), NextHopObjectChanged(shrunk, in_silence=True)]
+
+
+def test_kinds_of_nexthop_objects() -> None:
+    def of(family: int, *attributes: bytes) -> NextHopObject:
+        header = struct.pack("=BBBBI", family, 0, 0, 0, 0)  # struct nhmsg
+        return next_hop_object_from(header + attribute(1, struct.pack("=I", 5)) + b"".join(attributes))
+
+    oif = attribute(5, struct.pack("=I", E0))
+    # struct nexthop_grp: weights 1, 256 and 46 * 256, each less one
+    group = attribute(2, struct.pack("=IBBHIBBHIBBH", 1, 0, 0, 0, 2, 255, 0, 0, 3, 255, 45, 0))
+    assert of(2, oif) == NextHopObject(5, KernelNextHop(E0, 0, 1, 0), ())
+    assert of(2, attribute(4, b"")) == NextHopObject(5, None, ())  # a blackhole
+    assert of(0, group, attribute(3, struct.pack("=H", 1))).members == ((1, 1), (2, 256), (3, 11_776))  # resilient
+    six = of(10, oif, attribute(6, bytes(16)))
+    assert six.next_hop == KernelNextHop(E0, 0, 1, 0, "its gateway is not an IPv4 one")
+    encapsulating = of(2, oif, attribute(7, struct.pack("=H", 1)))
+    assert encapsulating.next_hop == KernelNextHop(E0, 0, 1, 0, "it encapsulates")
 
 
 def test_a_rule_is_foreign_unless_it_is_one_of_the_three_of_the_start() -> None:

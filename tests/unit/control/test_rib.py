@@ -66,7 +66,6 @@ def published(*routes: object) -> dict[str, Treatment]:
     [
         (RouteType.LOCAL, "local"),
         (RouteType.ANYCAST, "local"),
-        (RouteType.BROADCAST, "broadcast"),
         (RouteType.MULTICAST, "multicast"),
         (RouteType.BLACKHOLE, "blackhole"),
         (RouteType.UNREACHABLE, "unreachable"),
@@ -75,6 +74,12 @@ def published(*routes: object) -> dict[str, Treatment]:
 )
 def test_types_without_next_hop(route_type: RouteType, kind: str) -> None:
     assert published(came("10.1.0.0/16", info(hop(ETH2), type=route_type))) == {"10.1.0.0/16": (kind, (), 0)}
+
+
+def test_a_broadcast_names_the_interface_of_its_network() -> None:
+    assert published(came("10.0.0.255/32", info(hop(ETH2), type=RouteType.BROADCAST))) == {
+        "10.0.0.255/32": ("broadcast", ((ETH2, 0, 1),), 0)
+    }
 
 
 def test_unicast_by_gateway_on_link_and_with_an_mtu() -> None:
@@ -342,14 +347,6 @@ def test_a_route_that_was_announced_before_its_interface() -> None:
     rib.apply(LinkChanged(link(ETH2)))
     subscriber.apply(rib.take_changes())
     assert subscriber.table() == {"10.1.0.0/16": FORWARDED}
-
-
-def test_a_removed_nexthop_object_asks_for_a_dump_only_if_a_route_uses_it() -> None:
-    rib, _ = started(came("10.1.0.0/16", TO_GATEWAY._replace(next_hop_object=9)))
-    rib.apply(NextHopObjectGone(8))
-    assert rib.unsettled == ""
-    rib.apply(NextHopObjectGone(9))
-    assert rib.unsettled == "nexthop object 9 changed"
 
 
 def test_addresses_primary_ones_first() -> None:

@@ -102,7 +102,7 @@ def test_short_forms() -> None:
         (RouteFilter, {"table": "100"}, "table: should be 'main', 'local' or 'all'"),
         (DestinationParams, {"dst": "10.0.0.0/8"}, "dst: '10.0.0.0/8' is not an IPv4 address"),
         (AddressParams, {"address": "10.0.0.1/40", "dev": "e"}, "address: '10.0.0.1/40' is not an address such as"),
-        (LinkParams, {"dev": "e"}, "give up, mtu or address"),
+        (LinkParams, {"dev": "e"}, "give up, mtu, address, reverse_path, "),
         (LinkParams, {"dev": "e", "address": "02:00"}, "address: '02:00' is not a MAC address such as"),
         (LinkParams, {"dev": "e", "up": "yes"}, "up: should be a valid boolean"),
         (NoParams, {"x": 1}, "x: no such parameter; there are: none"),

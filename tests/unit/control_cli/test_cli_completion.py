@@ -8,7 +8,8 @@ from services.control.cli.completion import Candidates, candidates
 
 ROUTE_WORDS = ["src", "via", "metric", "priority", "preference", "mtu", "onlink", "protocol", "dev", "oif", "nexthop"]
 ROUTE_TYPES = ["prohibit", "unreachable", "blackhole", "unicast"]
-LINK_WORDS = ["up", "down", "mtu", "address"]
+POLICY_WORDS = ["reverse-path", "martians", "directed-broadcast", "redirects", "proxy-arp"]
+LINK_WORDS = ["up", "down", "mtu", "address", *POLICY_WORDS]
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,8 @@ PREFIX = "a prefix such as 10.0.0.0/8, an IPv4 address, or default is expected"
 ADDRESS = "an IPv4 address is expected"
 DEVICE = "the name of an interface (15 bytes at most, no space, slash or colon) is expected"
 
+LINK_WORDS = "up, down, mtu, address, reverse-path, martians, directed-broadcast, redirects or proxy-arp is expected"
+
 WRONG: list[tuple[str, str, str | None, str]] = [
     ("", "", None, "an object is expected: addr, route, neigh, link, counters, status, version or help"),
     ("rule", "", "rule", "an object is expected: addr, route, neigh, link, counters, status, version or help"),
@@ -302,8 +304,12 @@ WRONG: list[tuple[str, str, str | None, str]] = [
     ("addr show up", "addr show", "up", 'ip\'s "up" is not offered; use dev'),
     ("addr show eth0 eth1", "addr show", "eth1", "nothing more is expected"),
     ("link set", "link set", None, DEVICE),
-    ("link set eth0", "link set", None, "up, down, mtu or address is expected"),
-    ("link set eth0 name wan", "link set", "name", "up, down, mtu or address is expected"),
+    ("link set eth0", "link set", None, LINK_WORDS),
+    ("link set eth0 name wan", "link set", "name", LINK_WORDS),
+    ("link set eth0 martians some", "link set", "some", 'strict or linux is expected after "martians"'),
+    ("link set eth0 reverse-path on", "link set", "on", 'off, loose or strict is expected after "reverse-path"'),
+    ("link set eth0 proxy-arp yes", "link set", "yes", 'on or off is expected after "proxy-arp"'),
+    ("link set eth0 redirects", "link set", None, 'on or off is expected after "redirects"'),
     ("link set eth0 up down", "link set", "down", "down is given already"),
     (
         "link set eth0 mtu 99999999999",

@@ -191,8 +191,15 @@ def test_a_wrong_token_is_status_2_with_the_usage_and_nobody_is_asked(control: C
     done = run("link", "set", "eth0", "sideways", run_dir=control.run_dir)
     assert (done.returncode, done.stdout, control.requests) == (2, "", [])
     assert done.stderr.splitlines() == [
-        'control-cli: link set: "sideways": up, down, mtu or address is expected',
-        "usage: control-cli link set [dev] NAME [up|down] [mtu BYTES] [address MAC]",
+        (
+            'control-cli: link set: "sideways": up, down, mtu, address, reverse-path, martians, directed-broadcast, '
+            "redirects or proxy-arp is expected"
+        ),
+        (
+            "usage: control-cli link set [dev] NAME [up|down] [mtu BYTES] [address MAC] "
+            "[reverse-path off|loose|strict] [martians strict|linux] [directed-broadcast on|off] [redirects on|off] "
+            "[proxy-arp on|off]"
+        ),
     ]
 
 

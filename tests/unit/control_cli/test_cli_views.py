@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.control.cli.tables import as_text
-from services.control.cli.views import VIEWS
+from services.control.cli.views import DETAILED_VIEWS, VIEWS
 
 
 def shown(method: str, result: Any) -> list[str]:
@@ -250,3 +250,30 @@ def test_frames_on_their_way_are_no_silent_loss() -> None:
 
 def test_a_name_cannot_drive_the_terminal() -> None:
     assert shown("link.show", [{"ifname": "e\x1b[2J"}])[1].split() == ["-", "e?[2J", "-", "-", "-", "-"]
+
+
+def test_details_of_a_link_are_its_policy() -> None:
+    policy = {
+        "reverse_path": "strict",
+        "martians": "linux",
+        "directed_broadcast": True,
+        "redirects": False,
+        "proxy_arp": False,
+    }
+    eth0 = {"ifindex": 2, "ifname": "eth0", "operstate": "UP", "mtu": 1500, "address": "02:00:00:00:00:01"}
+    lo = {"ifindex": 1, "ifname": "lo", "operstate": "UNKNOWN", "mtu": 65536, "address": "00:00:00:00:00:00"}
+    links = [lo | {"flags": ["UP"]}, eth0 | {"flags": ["UP"], "policy": policy}]
+    assert as_text(DETAILED_VIEWS["link.show"](links)).splitlines() == [
+        (
+            "INDEX  NAME  STATE      MTU  MAC                REVERSE-PATH  MARTIANS  DIRECTED-BROADCAST  REDIRECTS  "
+            "PROXY-ARP  FLAGS"
+        ),
+        (
+            "    1  lo    UNKNOWN  65536  00:00:00:00:00:00  -             -         -                   -          "
+            "-          UP"
+        ),
+        (
+            "    2  eth0  UP        1500  02:00:00:00:00:01  strict        linux     on                  off        "
+            "off        UP"
+        ),
+    ]

@@ -60,7 +60,12 @@ def router_state(router: Router, *, full: bool = True) -> RouterState:
                 mtu=link.mtu,
                 up=link.up,
                 addresses=[],
-                policy=InterfacePolicy(redirects=link.redirects),
+                policy=InterfacePolicy(
+                    reverse_path=link.reverse_path,  # type: ignore[arg-type]  # a Literal
+                    martians=link.martians,  # type: ignore[arg-type]
+                    directed_broadcast=link.directed_broadcast,
+                    redirects=link.redirects,
+                ),
             )
             for index, link in router.links.items()
         ],

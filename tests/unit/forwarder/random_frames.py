@@ -138,9 +138,20 @@ class FrameMaker:
         def checksum_of_ones(datagram: bytes) -> bytes:
             return datagram[:10] + pick.choice((b"\xff\xff", b"\0\0")) + datagram[12:]
 
+        def scribbled(datagram: bytes) -> bytes:
+            mutated = bytearray(datagram)
+            for _ in range(pick.randint(1, 6)):
+                mutated[pick.randrange(min(60, len(mutated)))] = pick.getrandbits(8)
+            return bytes(mutated)
+
+        def scribbled_and_summed(datagram: bytes) -> bytes:
+            return with_checksum(scribbled(datagram))
+
         return [
             bit_flipped,
             bit_flipped_and_summed,
+            scribbled,
+            scribbled_and_summed,
             cut,
             other_header_length,
             other_total_length,

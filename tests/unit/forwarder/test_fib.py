@@ -63,7 +63,7 @@ def networks(draw: st.DrawFn) -> IPv4Network:
 changes = st.tuples(networks(), st.one_of(st.just(WITHDRAWN), st.integers(1, 2**24 - 1)))
 
 
-@settings(max_examples=30, derandomize=True, deadline=None)
+@settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.lists(st.lists(changes, max_size=25), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_it_agrees_with_the_definition_under_inserts_replacements_and_withdrawals(
     batches: list[list[tuple[IPv4Network, int]]], random: Random

@@ -270,8 +270,8 @@ def test_route_get_says_what_the_fast_path_would_do_and_because_of_what() -> Non
         "prefix_length": 10,
         "kind": "unicast",
         "next_hops": [
-            {"interface": ETH0, "gateway": ip("10.0.0.9"), "weight": 2},
-            {"interface": ETH1, "gateway": ip("10.0.1.9"), "weight": 1},
+            {"interface": ETH0, "gateway": ip("10.0.0.9"), "weight": 2, "silent": False},
+            {"interface": ETH1, "gateway": ip("10.0.1.9"), "weight": 1, "silent": False},
         ],
         "chosen": {"interface": ETH0, "next_hop": ip("10.0.0.9")},
         "mac": HOST_MAC,
