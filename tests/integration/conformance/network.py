@@ -13,7 +13,7 @@ from typing import Final
 from conformance.datagrams import arp, carries, echo, echo_reply, plain_udp, udp
 from conformance.router import RouterUnderTest
 from conformance.station import LOAD_PORT, Station, Wanted
-from router_lab import wait_for
+from router_lab import kernel, wait_for
 from scapy.packet import Packet
 
 _AGAIN_S: Final = 0.5
@@ -69,6 +69,29 @@ class Network:
         self.flush()
         (frame,) = to.heard(carries(datagram))
         return frame
+
+    def set_carrier(self, station: Station, *, up: bool) -> None:
+        """Pull the plug at a host's end of its link, or put it in; return when the router has noticed."""
+        with kernel(self.router.lab, station.name) as host:
+            (index,) = host.link_lookup(ifname="eth0")
+            host.link("set", index=index, state="up" if up else "down")
+        with kernel(self.router.lab, "router") as router:
+            (index,) = router.link_lookup(ifname=station.interface)
+            wanted = "UP" if up else "DOWN"
+            wait_for(
+                f"{station.interface} is {wanted}",
+                lambda: router.link("get", index=index)[0].get("operstate") == wanted,
+            )
+        self.router.wait_until_noticed(station.interface, up=up)
+        if up:
+            self.flush([station, self.h1])
+
+    def bring_up(self, station: Station) -> None:
+        """Set the router's interface up again, with the route behind it that went with the link."""
+        self.router.change("link.set", dev=station.interface, up=True)
+        self.set_carrier(station, up=True)
+        self.router.change("route.replace", dst=station.far, via=station.address)
+        self.flush()
 
     def heard_anywhere(self, wanted: Wanted) -> list[Packet]:
         """Return what all hosts have heard of a kind, after a flush."""

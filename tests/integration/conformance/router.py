@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
-from router_lab import PREFIX, RouterLab, kernel, started
+from router_lab import PREFIX, RouterLab, kernel, started, wait_for
 
 from services.common import netns
 from services.launcher.lab.topology import Host, Link, LinkEnd, Route, Router, Topology
@@ -97,6 +97,10 @@ class RouterUnderTest(ABC):
         """Wait until nothing is under way."""
 
     @abstractmethod
+    def wait_until_noticed(self, interface: str, *, up: bool) -> None:
+        """Wait until the forwarding table is that of an interface whose carrier has come or gone."""
+
+    @abstractmethod
     def neighbour_count(self) -> int:
         """Return the number of entries in the table of neighbours."""
 
@@ -167,6 +171,14 @@ class HopwireRouter(RouterUnderTest):
     def settle(self) -> None:
         self._control.settle()
 
+    def wait_until_noticed(self, interface: str, *, up: bool) -> None:
+        def noticed() -> bool:
+            shown = self._control.ask("status")["interfaces"]
+            return any(one["name"] == interface and one["up"] is up for one in shown)
+
+        wait_for(f"hopwire knows that {interface} has {'a' if up else 'no'} carrier", noticed)
+        self._control.wait_until_ready(30.0)
+
     def neighbour_count(self) -> int:
         return len(self._control.ask("neigh.show"))
 
@@ -232,6 +244,9 @@ class KernelRouter(RouterUnderTest):
 
     def settle(self) -> None:
         pass  # the kernel forwards a frame of a veth before it takes the next one
+
+    def wait_until_noticed(self, interface: str, *, up: bool) -> None:
+        pass  # its own table changes with the link
 
     def neighbour_count(self) -> int:
         with kernel(self.lab, "router") as netlink:
