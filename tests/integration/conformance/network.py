@@ -75,21 +75,27 @@ class Network:
         with kernel(self.router.lab, station.name) as host:
             (index,) = host.link_lookup(ifname="eth0")
             host.link("set", index=index, state="up" if up else "down")
+        self.wait_for_carrier(station, up=up)
+
+    def wait_for_carrier(self, station: Station, *, up: bool) -> None:
+        """Wait until the router's end of a link has a carrier, or none, and the router has noticed."""
+        wanted = "UP" if up else "DOWN"
         with kernel(self.router.lab, "router") as router:
             (index,) = router.link_lookup(ifname=station.interface)
-            wanted = "UP" if up else "DOWN"
             wait_for(
                 f"{station.interface} is {wanted}",
-                lambda: router.link("get", index=index)[0].get("operstate") == wanted,
+                lambda: router.link("get", index=index)[0].get("operstate") in (wanted, f"LOWERLAYER{wanted}"),
             )
         self.router.wait_until_noticed(station.interface, up=up)
-        if up:
-            self.flush([station, self.h1])
+
+    def take_down(self, station: Station) -> None:
+        """Set the router's interface down."""
+        self.router.change("link.set", dev=station.interface, up=False)
 
     def bring_up(self, station: Station) -> None:
-        """Set the router's interface up again, with the route behind it that went with the link."""
+        """Set the router's interface up again, and the route behind it that went with the link."""
         self.router.change("link.set", dev=station.interface, up=True)
-        self.set_carrier(station, up=True)
+        self.wait_for_carrier(station, up=True)
         self.router.change("route.replace", dst=station.far, via=station.address)
         self.flush()
 

@@ -199,9 +199,13 @@ class KernelRouter(RouterUnderTest):
     def __init__(self, lab: RouterLab) -> None:
         super().__init__(lab)
         self._set(_KERNEL_SETTINGS)
-        with kernel(lab, "router") as netlink:
+        self._add_permanent()
+
+    def _add_permanent(self) -> None:
+        """Add the permanent neighbour, which an interface set down does not keep."""
+        with kernel(self.lab, "router") as netlink:
             (index,) = netlink.link_lookup(ifname="eth1")
-            netlink.neigh("add", dst=PERMANENT[0], lladdr=PERMANENT[1], ifindex=index, state=_NUD_PERMANENT)
+            netlink.neigh("replace", dst=PERMANENT[0], lladdr=PERMANENT[1], ifindex=index, state=_NUD_PERMANENT)
 
     def _set(self, settings: Mapping[str, int]) -> None:
         with netns.inside(self.lab.namespace("router")):
@@ -232,6 +236,8 @@ class KernelRouter(RouterUnderTest):
                 state = {"state": "up" if params["up"] else "down"} if "up" in params else {}
                 mtu = {"mtu": params["mtu"]} if "mtu" in params else {}
                 netlink.link("set", index=index(params["dev"]), **state, **mtu)
+                if params.get("up"):
+                    self._add_permanent()
             elif kind == "addr":
                 own = IPv4Interface(params["address"])
                 broadcast = str(own.network.broadcast_address)

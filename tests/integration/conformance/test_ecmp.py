@@ -21,7 +21,7 @@ def _nexthops(net: Network, first: int, second: int) -> list[dict[str, object]]:
 
 def _datagram(source: random.Random) -> bytes:
     """Return the first datagram of a random flow."""
-    ports = (source.randrange(1024, 65_536), source.randrange(1, 1024))
+    ports = (source.randrange(1024, 65_536), source.randrange(1024, 65_536))
     destination = f"10.34.{source.randrange(256)}.{source.randrange(1, 255)}"
     return plain_udp(f"172.17.{source.randrange(100, 200)}.{source.randrange(1, 255)}", destination, ports=ports)
 
