@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conformance.network import Load, Network
 from conformance.router import running
 from conformance.rows import row_of

@@ -1,4 +1,4 @@
-"""Datagrams of the tests, and how they are recognized. What is expected is decoded by scapy, or computed here by hand."""
+"""Datagrams of the tests, and how they are recognized: decoded by scapy, or by hand, never by hopwire's own code."""
 
 import itertools
 import socket
@@ -143,8 +143,11 @@ def echo_reply(request: Packet) -> Wanted:
     length = (data[0] & 0xF) * 4
     identifier = data[length + 4 : length + 8]
     return lambda frame: (
-        frame[12:14] == IPV4 and frame[23] == 1 and frame[20:22] in (b"\0\0", b"\x20\0", b"\x40\0")
-        and frame[34] == 0 and frame[38:42] == identifier
+        frame[12:14] == IPV4
+        and frame[23] == 1
+        and frame[20:22] in (b"\0\0", b"\x20\0", b"\x40\0")
+        and frame[34] == 0
+        and frame[38:42] == identifier
     )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from router_lab import kernel, wait_for
+from scapy.packet import Packet
+
 from conformance.datagrams import arp, carries, echo, echo_reply, plain_udp, udp
 from conformance.router import RouterUnderTest
 from conformance.station import LOAD_PORT, Station, Wanted
-from router_lab import kernel, wait_for
-from scapy.packet import Packet
 
 _AGAIN_S: Final = 0.5
 """How long a sentinel may be under way before it is sent again: a flood before it may have used up a budget."""
@@ -48,9 +49,7 @@ class Network:
         for station in among:
             request = echo(station.address, station.gateway)
             _until_heard(lambda one=station, that=request: one.send_ip(that), station, echo_reply(request))
-            _until_heard(
-                lambda one=station: one.send_arp(pdst=one.gateway), station, arp(op=2, psrc=station.gateway)
-            )
+            _until_heard(lambda one=station: one.send_arp(pdst=one.gateway), station, arp(op=2, psrc=station.gateway))
         for sender, receiver in itertools.permutations(among, 2):
             sentinel = plain_udp(sender.far_host(), receiver.far_host())
             _until_heard(lambda one=sender, that=sentinel: one.send_ip(that), receiver, carries(sentinel))

@@ -242,7 +242,10 @@ class KernelRouter(RouterUnderTest):
                 own = IPv4Interface(params["address"])
                 broadcast = str(own.network.broadcast_address)
                 netlink.addr(
-                    verb, index=index(params["dev"]), address=str(own.ip), prefixlen=own.network.prefixlen,
+                    verb,
+                    index=index(params["dev"]),
+                    address=str(own.ip),
+                    prefixlen=own.network.prefixlen,
                     broadcast=broadcast,
                 )
             else:

@@ -1,6 +1,6 @@
 """Runs the suite for hopwire and for the kernel, and prints which rows hold: `python -m conformance.scorecard`.
 
-The exit status is 0 if every row holds on hopwire, and on the kernel every row but those where Linux is known to differ.
+The exit status is 0 if every row holds on hopwire, and on the kernel all but those where Linux is known to differ.
 """
 
 import argparse

@@ -41,6 +41,7 @@ _ALL_BUT_LOAD: Final = (  # classic BPF, linux/filter.h: (code, if true, if fals
     (0x06, 0, 0, 0x40000),  # keep
 )
 
+
 class Station:
     """One of h1, h2, h3.
 

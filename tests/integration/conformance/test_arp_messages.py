@@ -3,10 +3,11 @@
 import time
 
 import pytest
+from scapy.layers.l2 import ARP, Ether
+
 from conformance.datagrams import arp, carries, carries_any, icmp_about
 from conformance.network import Network
 from conformance.station import EVERYBODY
-from scapy.layers.l2 import ARP, Ether
 
 STRANGER = "02:00:00:00:aa:01"
 NOBODY = "00:00:00:00:00:00"
@@ -46,7 +47,9 @@ def test_row_a1_answers_for_its_own_address(net: Network, number: int, to: str) 
     assert (message.hwtype, message.ptype, message.hwlen, message.plen) == (1, 0x0800, 6, 4)
 
 
-@pytest.mark.parametrize("target", ["10.0.2.1", "10.0.2.2", "10.0.1.2", "10.0.1.200", "172.18.0.1", "10.0.1.255", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "target", ["10.0.2.1", "10.0.2.2", "10.0.1.2", "10.0.1.200", "172.18.0.1", "10.0.1.255", "0.0.0.0"]
+)
 def test_row_a1_never_for_another_address(net: Network, target: str) -> None:
     net.h1.send_arp(pdst=target)
     net.flush()
@@ -87,7 +90,9 @@ def test_row_a2_a_stranger_is_not_learned_otherwise(net: Network, kind: str) -> 
     assert not _is_known(net, host)
 
 
-@pytest.mark.parametrize("kind", ["request_for_the_router", "request_for_another", "gratuitous_request", "gratuitous_reply"])
+@pytest.mark.parametrize(
+    "kind", ["request_for_the_router", "request_for_another", "gratuitous_request", "gratuitous_reply"]
+)
 def test_row_a2_a_known_sender_is_refreshed_by_any_message(net: Network, kind: str) -> None:
     """Until its new MAC is used: within the lock time of the old one, messages may be ignored."""
     host, _ = _resolved(net)

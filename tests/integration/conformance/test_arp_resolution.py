@@ -3,13 +3,14 @@
 import time
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.l2 import ARP
+from scapy.packet import Packet
+
 from conformance.datagrams import HOST_UNREACHABLE, after_hop, arp, carries, carries_any, icmp_about, ip_bytes, to_mac
 from conformance.network import Network
 from conformance.router import PERMANENT
 from conformance.station import EVERYBODY
-from scapy.layers.inet import IP
-from scapy.layers.l2 import ARP
-from scapy.packet import Packet
 
 FAILED_LIMIT_S = 20.0
 THREE_REQUESTS_S = 2.0

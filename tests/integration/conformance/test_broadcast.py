@@ -1,6 +1,7 @@
 """Rows 25 to 28: frames and datagrams to everybody, to groups, and to other stations."""
 
 import pytest
+
 from conformance.datagrams import after_hop, carries, icmp_error, ip_bytes
 from conformance.network import Network
 from conformance.station import EVERYBODY

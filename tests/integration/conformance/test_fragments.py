@@ -4,6 +4,9 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from scapy.layers.inet import ICMP, IP, IPOption
+from scapy.packet import Packet, Raw
+
 from conformance.datagrams import (
     FRAGMENTATION_NEEDED,
     after_hop,
@@ -18,8 +21,6 @@ from conformance.datagrams import (
     reassembled,
 )
 from conformance.network import Network
-from scapy.layers.inet import ICMP, IP, IPOption
-from scapy.packet import Packet, Raw
 
 NARROW = 1280
 DF = 2
@@ -101,7 +102,7 @@ def test_row_11_options_are_copied_where_their_flag_says_so(narrow: Network) -> 
 
 
 @pytest.mark.parametrize("more", [True, False])
-def test_row_11_a_fragment_is_fragmented_again(narrow: Network, more: bool) -> None:  # noqa: FBT001
+def test_row_11_a_fragment_is_fragmented_again(narrow: Network, more: bool) -> None:
     body = bytes(random.Random(11).randbytes(1480))
     header = IP(src=narrow.h1.far_host(), dst=narrow.h2.far_host(), proto=17, id=narrow.udp().id, ttl=64, frag=100)
     header.flags = 1 if more else 0
@@ -160,7 +161,9 @@ def test_row_13_fragments_to_the_router_are_reassembled(net: Network, order: str
 
 def test_row_13_interleaved_with_another_datagram(net: Network) -> None:
     first, second = (echo(net.h1.far_host(), net.h1.gateway, size=2000) for _ in range(2))
-    mixed = [part for pair in zip(*(hand_made_fragments(one, 1480) for one in (first, second)), strict=True) for part in pair]
+    mixed = [
+        part for pair in zip(*(hand_made_fragments(one, 1480) for one in (first, second)), strict=True) for part in pair
+    ]
     _echo_answered(net, first, mixed)
     assert net.h1.heard(lambda frame: frame[23] == 1 and frame[30:34] == bytes(second)[12:16])
 

@@ -1,9 +1,10 @@
 """Rows 1 to 3: which frames hold a datagram at all."""
 
 import pytest
+from scapy.layers.l2 import Ether
+
 from conformance.datagrams import after_hop, carries, carries_any, icmp_error, ip_bytes, with_checksum
 from conformance.network import Network
-from scapy.layers.l2 import Ether
 
 
 def _patched(data: bytes, **at: int) -> bytes:
@@ -19,7 +20,10 @@ MUTANTS = {
     "checksum": ("DROP_IP_CHECKSUM", lambda data: data[:10] + bytes((data[10] ^ 1,)) + data[11:]),
     "version": ("DROP_IP_VERSION", lambda data: _patched(data, byte_0=0x65)),
     "header_length": ("DROP_IP_HEADER_LENGTH", lambda data: b"\x44" + data[1:]),
-    "header_beyond_datagram": ("DROP_IP_HEADER_LENGTH", lambda data: _patched(data[:40], byte_0=0x4F, byte_2=0, byte_3=40)),
+    "header_beyond_datagram": (
+        "DROP_IP_HEADER_LENGTH",
+        lambda data: _patched(data[:40], byte_0=0x4F, byte_2=0, byte_3=40),
+    ),
     "total_length": ("DROP_IP_TOTAL_LENGTH", lambda data: _patched(data, byte_2=0, byte_3=19)),
 }
 

@@ -1,6 +1,9 @@
 """Rows 14 to 21: which datagrams an ICMP error is sent about, what it looks like, and how many there are."""
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Packet, Raw
+
 from conformance.datagrams import (
     HOST_UNREACHABLE,
     TIME_EXCEEDED,
@@ -16,8 +19,6 @@ from conformance.datagrams import (
 )
 from conformance.network import Network
 from conformance.station import EVERYBODY
-from scapy.layers.inet import ICMP, IP
-from scapy.packet import Packet, Raw
 
 QUOTE_BYTES = 576 - 28
 """RFC 1812 section 4.3.2.3: the whole message has 576 bytes at most."""

@@ -1,10 +1,11 @@
 """Row 35: interfaces and addresses that go and come back."""
 
 import pytest
-from conformance.datagrams import arp, carries, carries_any, icmp_about
-from conformance.network import Network
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP
+
+from conformance.datagrams import arp, carries, carries_any, icmp_about
+from conformance.network import Network
 
 BEHIND = "10.35.0.1"
 ADDED = "10.36.0.1/24"
@@ -61,9 +62,7 @@ def test_row_35_address_that_goes_and_comes(net: Network) -> None:
             datagram = net.udp(dst=host)
             net.h1.send_ip(datagram)
             (request,) = net.h2.wait_to_hear("a request", arp(op=1, pdst=host, psrc="10.36.0.1"))[:1]
-            net.h2.send_arp(
-                request.src, op=2, hwsrc=mac, psrc=host, hwdst=request.src, pdst=request[ARP].psrc
-            )
+            net.h2.send_arp(request.src, op=2, hwsrc=mac, psrc=host, hwdst=request.src, pdst=request[ARP].psrc)
             (frame,) = net.h2.wait_to_hear("the datagram", carries(datagram))
             assert frame.dst == mac
         refused = net.udp(dst=host)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from scapy.packet import Packet
+
 from conformance.datagrams import carries, icmp_error
 from conformance.network import Network
-from scapy.packet import Packet
 
 _CLASS_E = pytest.mark.linux_differs("Linux forwards class E")
 _ZERO_NET = pytest.mark.linux_differs("Linux forwards all of 0/8 but 0.0.0.0")
@@ -108,7 +109,9 @@ def _passes(net: Network, source: str) -> bool:
     ("policy", "own_way", "other_way", "no_way"),
     [("off", True, True, True), ("loose", True, True, False), ("strict", True, False, False)],
 )
-def test_row_31_reverse_path_check(asymmetric: Network, policy: str, own_way: bool, other_way: bool, no_way: bool) -> None:  # noqa: E501, FBT001
+def test_row_31_reverse_path_check(
+    asymmetric: Network, policy: str, own_way: bool, other_way: bool, no_way: bool
+) -> None:
     with asymmetric.router.policy("eth0", "reverse_path", policy, "off"):
         assert _passes(asymmetric, asymmetric.h1.far_host()) is own_way
         assert _passes(asymmetric, BACK) is other_way

@@ -4,6 +4,9 @@ import struct
 import time
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Packet
+
 from conformance.datagrams import (
     PARAMETER_PROBLEM,
     after_hop,
@@ -17,11 +20,9 @@ from conformance.datagrams import (
     with_checksum,
 )
 from conformance.network import Network
-from scapy.layers.inet import ICMP, IP
-from scapy.packet import Packet
 
 OUTGOING = bytes((10, 0, 2, 1))
-"""The router's address on h2's link (RFC 791 section 3.1: "the address of ... the environment" it is forwarded into)."""
+"""The router's address on h2's link: a router gives that of the interface it sends on (RFC 1812 section 4.2.2.2)."""
 DAY_MS = 86_400_000
 
 
@@ -55,7 +56,15 @@ def _options_out(net: Network, options: bytes) -> bytes:
         b"\x9e\x08abcdef",
         b"\xde\x02\x01\x00",
     ],
-    ids=["no_operation", "end", "bytes_after_the_end", "router_alert", "experiment", "copied_experiment", "empty_experiment"],
+    ids=[
+        "no_operation",
+        "end",
+        "bytes_after_the_end",
+        "router_alert",
+        "experiment",
+        "copied_experiment",
+        "empty_experiment",
+    ],
 )
 def test_row_32_options_pass(net: Network, option: bytes) -> None:
     assert _options_out(net, option)[: 4 if option[0] else 1] == option[: 4 if option[0] else 1]

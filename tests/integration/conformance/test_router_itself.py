@@ -1,6 +1,9 @@
 """Rows 22 to 24: what the router answers for itself, and redirects."""
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Raw
+
 from conformance.datagrams import (
     REDIRECT_HOST,
     after_hop,
@@ -17,8 +20,6 @@ from conformance.datagrams import (
     udp,
 )
 from conformance.network import Network
-from scapy.layers.inet import ICMP, IP
-from scapy.packet import Raw
 
 ECHO_TYPES = (0, 8)
 UNKNOWN = 200

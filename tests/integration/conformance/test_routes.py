@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from scapy.layers.inet import IP
+
 from conformance.datagrams import carries, carries_any, icmp_about, icmp_error
 from conformance.network import Network
 from conformance.station import Station
-from scapy.layers.inet import IP
 
 NESTED = ["0.0.0.0/0", *(f"{IPv4Network((0x67B5A6C4, length), strict=False)}" for length in range(8, 33))]
 """103.181.166.196, an address with as many ones as zeroes, in prefixes of all lengths."""

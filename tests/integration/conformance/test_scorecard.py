@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from conformance.rows import ROWS, row_of
 from conformance.scorecard import as_markdown, as_text, holds, table, verdicts
 
@@ -62,7 +63,7 @@ def test_verdict_of_a_row(outcomes: list[str], verdict: str) -> None:
         ("pass", "untested", False),
     ],
 )
-def test_the_exit_status(hopwire: str, kernel: str, good: bool) -> None:  # noqa: FBT001
+def test_the_exit_status(hopwire: str, kernel: str, good: bool) -> None:
     assert holds({"hopwire": {**ALL_PASS, "29": hopwire}, "kernel": {**ALL_PASS, "29": kernel}}) is good
 
 

@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from scapy.layers.inet import IP
+
 from conformance.datagrams import (
     TIME_EXCEEDED,
     after_hop,
@@ -19,7 +21,6 @@ from conformance.datagrams import (
     with_checksum,
 )
 from conformance.network import Network
-from scapy.layers.inet import IP
 
 
 def _with_checksum_ffff(data: bytes) -> bytes:
