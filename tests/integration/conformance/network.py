@@ -69,6 +69,18 @@ class Network:
         (frame,) = to.heard(carries(datagram))
         return frame
 
+    def resolved_host(self) -> tuple[str, str]:
+        """Return address and MAC of a new host on h2's link, played by the test, that the router has just resolved."""
+        host = self.h2.played_host()
+        mac = self.h2.played_mac(host)
+        datagram = self.udp(dst=host)
+        self.h1.send_ip(datagram)
+        self.h2.wait_to_hear("a request", arp(op=1, pdst=host))
+        self.h2.answer(host, mac)
+        (frame,) = self.h2.wait_to_hear("the datagram", carries(datagram))
+        assert frame.dst == mac
+        return host, mac
+
     def set_carrier(self, station: Station, *, up: bool) -> None:
         """Pull the plug at a host's end of its link, or put it in; return when the router has noticed."""
         with kernel(self.router.lab, station.name) as host:

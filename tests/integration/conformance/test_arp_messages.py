@@ -13,18 +13,6 @@ STRANGER = "02:00:00:00:aa:01"
 NOBODY = "00:00:00:00:00:00"
 
 
-def _resolved(net: Network) -> tuple[str, str]:
-    """Return address and MAC of a new host on h2's link that the router has just resolved."""
-    host = net.h2.played_host()
-    mac = net.h2.played_mac(host)
-    datagram = net.udp(dst=host)
-    net.h1.send_ip(datagram)
-    net.h2.wait_to_hear("a request", arp(op=1, pdst=host))
-    net.h2.answer(host, mac)
-    net.h2.wait_to_hear("the datagram", carries(datagram))
-    return host, mac
-
-
 def _is_known(net: Network, host: str) -> bool:
     """Tell whether the router sends to a host without asking for it."""
     datagram = net.udp(dst=host)
@@ -95,7 +83,7 @@ def test_row_a2_a_stranger_is_not_learned_otherwise(net: Network, kind: str) -> 
 )
 def test_row_a2_a_known_sender_is_refreshed_by_any_message(net: Network, kind: str) -> None:
     """Until its new MAC is used: within the lock time of the old one, messages may be ignored."""
-    host, _ = _resolved(net)
+    host, _ = net.resolved_host()
     new = net.h2.played_mac(host, 2)
     target = {"request_for_the_router": net.h2.gateway, "request_for_another": "10.0.2.2"}.get(kind, host)
     _until_used(net, host, new, op=2 if kind == "gratuitous_reply" else 1, pdst=target)
@@ -116,7 +104,7 @@ def _until_used(net: Network, host: str, mac: str, **message: object) -> None:
 
 
 def test_row_a7_a_changed_mac_is_followed(net: Network) -> None:
-    host, _ = _resolved(net)
+    host, _ = net.resolved_host()
     for variant in (1, 2, 3):
         _until_used(net, host, net.h2.played_mac(host, variant), op=2, pdst=host)
 
@@ -281,7 +269,7 @@ def test_row_a11_the_other_interfaces_do_not(net: Network) -> None:
 
 
 def test_row_a12_link_down_flushes_dynamic_entries(net: Network) -> None:
-    host, _ = _resolved(net)
+    host, _ = net.resolved_host()
     net.take_down(net.h2)
     net.bring_up(net.h2)
     net.forget()

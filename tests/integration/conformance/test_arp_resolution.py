@@ -7,7 +7,17 @@ from scapy.layers.inet import IP
 from scapy.layers.l2 import ARP
 from scapy.packet import Packet
 
-from conformance.datagrams import HOST_UNREACHABLE, after_hop, arp, carries, carries_any, icmp_about, ip_bytes, to_mac
+from conformance.datagrams import (
+    HOST_UNREACHABLE,
+    Wanted,
+    after_hop,
+    arp,
+    carries,
+    carries_any,
+    icmp_about,
+    ip_bytes,
+    to_mac,
+)
 from conformance.network import Network
 from conformance.router import PERMANENT
 from conformance.station import EVERYBODY
@@ -15,22 +25,6 @@ from conformance.station import EVERYBODY
 FAILED_LIMIT_S = 20.0
 THREE_REQUESTS_S = 2.0
 """The least time between the first request and the end of the third one's wait, less the last second for slack."""
-
-
-def _requests(host: str) -> object:
-    return arp(op=1, pdst=host)
-
-
-def _resolved(net: Network, variant: int = 0) -> tuple[str, str]:
-    """Return address and MAC of a new host on h2's link that the router has just resolved."""
-    host = net.h2.played_host()
-    mac = net.h2.played_mac(host, variant)
-    datagram = net.udp(dst=host)
-    net.h1.send_ip(datagram)
-    net.h2.wait_to_hear("a request", arp(op=1, pdst=host))
-    net.h2.answer(host, mac)
-    net.h2.wait_to_hear("the datagram", carries(datagram))
-    return host, mac
 
 
 def test_row_09_host_unreachable_when_resolution_has_failed_and_not_before(net: Network) -> None:
@@ -117,13 +111,12 @@ def test_row_a4_asked_again_in_the_end(net: Network) -> None:
 
 
 def test_row_a5_the_first_datagram_survives_resolution(net: Network) -> None:
-    _resolved(net)
+    net.resolved_host()
 
 
 def test_row_a5_the_queue_is_bounded_and_the_oldest_go_first(net: Network) -> None:
     host = net.h2.played_host()
     datagrams = [net.udp(dst=host, size=1400) for _ in range(400)]
-    with_sequence = [one.id for one in datagrams]
     net.paced(net.h1, [lambda one=one: net.h1.send_ip(one) for one in datagrams])
     net.h2.wait_to_hear("a request", arp(op=1, pdst=host))
     net.h2.answer(host, net.h2.played_mac(host))
@@ -131,33 +124,37 @@ def test_row_a5_the_queue_is_bounded_and_the_oldest_go_first(net: Network) -> No
     net.flush()
     arrived = [frame[IP].id for frame in net.h2.heard(carries_any(datagrams))]
     assert 0 < len(arrived) * 1428 <= 212_992  # Linux unres_qlen_bytes
-    assert arrived == with_sequence[-len(arrived) :]
+    assert arrived == [one.id for one in datagrams][-len(arrived) :]
 
 
-def _keep_sending_until(net: Network, host: str, what: str, wanted: object, count: int = 1) -> list[Packet]:
+def _keep_sending_until(net: Network, host: str, what: str, wanted: Wanted) -> None:
     """Use a neighbour until h2 hears something; it is sent to all the while."""
     sent = []
     deadline = time.monotonic() + 30.0
-    while len(heard := net.h2.heard(wanted)) < count:
+    while not net.h2.heard(wanted):
         assert time.monotonic() < deadline, what
         sent.append(net.udp(dst=host))
         net.h1.send_ip(sent[-1])
         net.flush([net.h1, net.h2])
     assert len(net.h2.heard(carries_any(sent))) == len(sent), "a datagram was lost while the neighbour was probed"
-    return heard
 
 
-def _unicast_request(host: str, mac: str) -> object:
+def _broadcast_request(host: str) -> Wanted:
+    wanted = arp(op=1, pdst=host)
+    return lambda frame: frame[:6] == b"\xff" * 6 and wanted(frame)
+
+
+def _unicast_request(host: str, mac: str) -> Wanted:
     wanted = arp(op=1, pdst=host)
     to = bytes.fromhex(mac.replace(":", ""))
     return lambda frame: frame[:6] == to and wanted(frame)
 
 
 def test_row_a6_a_silent_neighbour_goes_stale_is_probed_three_times_and_fails(net: Network) -> None:
-    host, mac = _resolved(net)
+    host, mac = net.resolved_host()
     net.forget()
     _keep_sending_until(net, host, "the first probe", _unicast_request(host, mac))
-    assert net.h2.heard(lambda frame: frame[:6] == b"\xff" * 6 and arp(op=1, pdst=host)(frame)) == []
+    assert net.h2.heard(_broadcast_request(host)) == []
     last = _broadcast_request_after_probes(net, host)
     assert len(net.h2.heard(_unicast_request(host, mac))) == 3
     net.h1.wait_to_hear("3/1", icmp_about(last, HOST_UNREACHABLE), limit_s=FAILED_LIMIT_S)
@@ -166,7 +163,7 @@ def test_row_a6_a_silent_neighbour_goes_stale_is_probed_three_times_and_fails(ne
 def _broadcast_request_after_probes(net: Network, host: str) -> Packet:
     """Keep using a neighbour until it has failed and is asked for by broadcast; return the last datagram."""
     deadline = time.monotonic() + 30.0
-    while not net.h2.heard(lambda frame: frame[:6] == b"\xff" * 6 and arp(op=1, pdst=host)(frame)):
+    while not net.h2.heard(_broadcast_request(host)):
         assert time.monotonic() < deadline
         datagram = net.udp(dst=host)
         net.h1.send_ip(datagram)
@@ -175,13 +172,13 @@ def _broadcast_request_after_probes(net: Network, host: str) -> Packet:
 
 
 def test_row_a6_a_probe_that_is_answered_keeps_the_neighbour(net: Network) -> None:
-    host, mac = _resolved(net)
+    host, mac = net.resolved_host()
     for _ in range(2):
         net.forget()
         _keep_sending_until(net, host, "a probe", _unicast_request(host, mac))
         net.h2.answer(host, mac)
         net.flush()
-        assert net.h2.heard(lambda frame: frame[:6] == b"\xff" * 6 and arp(op=1, pdst=host)(frame)) == []
+        assert net.h2.heard(_broadcast_request(host)) == []
 
 
 def test_row_a6_a_permanent_neighbour_is_never_asked_and_never_changed(net: Network) -> None:
