@@ -166,6 +166,8 @@ class HopwireRouter(RouterUnderTest):
 
     def change(self, method: str, **params: Any) -> None:
         self._control.ask(method, **params)
+        if not method.startswith("route."):  # what follows from an address or a link, control learns by and by
+            self._control.wait_for_reports()
         self._control.wait_until_ready()
 
     def settle(self) -> None:
