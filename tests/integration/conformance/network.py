@@ -20,6 +20,7 @@ from conformance.station import LOAD_PORT, Station, Wanted
 _AGAIN_S: Final = 0.5
 """How long a sentinel may be under way before it is sent again: a flood before it may have used up a budget."""
 _LOAD_PER_S: Final = 20_000
+_LOAD_SEEN: Final = 100
 
 
 class Network:
@@ -156,9 +157,19 @@ class Load:
         wait_for("the load has stopped", lambda: stat.read_text(encoding="ascii").rpartition(") ")[2][0] == "T")
 
     def go_on(self) -> None:
+        """Return when it arrives."""
         os.kill(self._process.pid, signal.SIGCONT)
+        with kernel(self._lab, "h2") as host:
+            (index,) = host.link_lookup(ifname="eth0")
+
+            def received() -> int:
+                (link,) = host.link("get", index=index)
+                return int(link.get("stats64")["rx_packets"])
+
+            before = received()
+            wait_for("the load arrives", lambda: received() > before + _LOAD_SEEN)
 
     def stop(self) -> None:
-        self.go_on()
         assert self._process.poll() is None, "the load has ended by itself"
+        self.go_on()
         self._lab.end(self._process)

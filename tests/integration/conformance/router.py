@@ -188,7 +188,6 @@ class HopwireRouter(RouterUnderTest):
     def counted(self, **counters: int) -> Iterator[None]:
         before = self._control.counts()
         yield
-        self._control.settle()
         grown = self._control.counts().since(before)
         assert {name: grown.get(name, 0) for name in counters} == counters
 
