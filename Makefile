@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test lint bench picture install kernels lock clean help
+.PHONY: demo test conformance lint bench picture install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
 	@echo "make test     run all tests (root, for those in network namespaces)"
+	@echo "make conformance  which rows of docs/conformance.md hold, on hopwire and on the kernel (root)"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
 	@echo "make install  make $(VENV) and compile the kernels"
@@ -19,6 +20,9 @@ demo: kernels
 
 test: kernels $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+conformance: kernels $(VENV)/.test
+	@PYTHONPATH=tests/integration $(BIN)/python -m conformance.scorecard $(CONFORMANCE_ARGS)
 
 lint: $(VENV)/.runtime $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
