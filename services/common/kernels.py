@@ -41,6 +41,7 @@ def _constants() -> list[Path]:
         "common/counters.py",
         "common/messages.py",
         "forwarder/neighbours.py",
+        "forwarder/paths.py",
         "forwarder/routes.py",
     )
     return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]
