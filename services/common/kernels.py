@@ -42,6 +42,7 @@ def _constants() -> list[Path]:
         "common/messages.py",
         "forwarder/neighbours.py",
         "forwarder/paths.py",
+        "forwarder/groups.py",
         "forwarder/routes.py",
     )
     return [*(_SERVICES / file for file in files), *sorted((_SERVICES / "common" / "wire").glob("*.py"))]
