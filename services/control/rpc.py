@@ -14,6 +14,7 @@ from services.control import show
 from services.control.config import Config
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link, route_key
+from services.control.live_parameters import LiveParameters, names
 from services.control.mirror import KernelMirror
 from services.control.neigh_methods import NeighbourMethods
 from services.control.permanent import PermanentNeighbours
@@ -71,6 +72,7 @@ class ControlMethods:
         forwarder: RpcClient,
         arp: RpcClient,
         permanent: PermanentNeighbours,
+        parameters: LiveParameters,
         clock: Callable[[], float],
     ) -> None:
         self._rib = rib
@@ -78,6 +80,7 @@ class ControlMethods:
         self._changes = changes
         self._view = view
         self._config = config
+        self._parameters = parameters
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
         neighbours = NeighbourMethods(rib, permanent, self._ask)
@@ -85,6 +88,7 @@ class ControlMethods:
             "status": self._status,
             "counters": self._counters,
             "config.show": self._config_show,
+            "config.set": self._config_set,
             "route.add": lambda params: self._change_route("add", params),
             "route.replace": lambda params: self._change_route("replace", params),
             "route.del": lambda params: self._change_route("del", params),
@@ -125,7 +129,16 @@ class ControlMethods:
 
     def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
         checked(NoParams, params)
-        return self._config.model_dump(mode="json")
+        return self._config.model_copy(update={"parameters": self._parameters.current}).model_dump(mode="json")
+
+    def _config_set(self, params: dict[str, Any]) -> dict[str, Any]:
+        if not params:
+            raise _error("usage", f"name at least one parameter: {', '.join(names())}")
+        try:
+            self._parameters.set(params)
+        except ValueError as error:
+            raise _error("usage", str(error)) from error
+        return {}
 
     # --- Changes: the kernel's, and mirrored before the answer goes out -----------------------------------------------
 

@@ -25,6 +25,7 @@ from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, StopFlag, clock
 from services.control.config import METRICS_OFF, Config
 from services.control.kernel_changes import KernelChanges
+from services.control.live_parameters import LiveParameters
 from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
 from services.control.netlink import KernelNetlink
@@ -65,6 +66,7 @@ class ControlService:
         self._lock = hold_instance(endpoints, INSTANCE)
         self._endpoints = endpoints
         self._config = config
+        self._live = LiveParameters(config.parameters)
         self._log = log
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
@@ -109,6 +111,7 @@ class ControlService:
             changes=KernelChanges(self._netlink),
             view=self._view,
             config=self._config,
+            parameters=self._live,
             forwarder=self._forwarder,
             arp=self._arp,
             permanent=self._permanent,
@@ -180,7 +183,7 @@ class ControlService:
             self._poller.register(self._state.snapshots, zmq.POLLIN)
             for name in self._rib.policies.absent({link.name for link in self._rib.links.values()}):
                 self._log.info("configured, but not there yet", interface=name)
-        if self._permanent.take_changed():
+        if self._permanent.take_changed() | self._live.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
         if changes is not None:
             self._state.publish(changes, now)
@@ -188,7 +191,7 @@ class ControlService:
 
     @property
     def _parameters(self) -> Parameters:
-        return self._permanent.within(self._config.parameters)
+        return self._permanent.within(self._live.current)
 
     def _own_interfaces(self) -> None:
         names = self._rib.ethernet_names

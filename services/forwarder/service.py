@@ -327,8 +327,9 @@ class Forwarder:
     def _on_router_state(self, state: RouterState, now: float) -> None:
         self._tables.apply_router_state(state)
         if state.parameters is not None and state.parameters != self._parameters:
+            if state.parameters.icmp != self._parameters.icmp:
+                self._slow_path.set_parameters(state.parameters.icmp, now)
             self._parameters = state.parameters
-            self._slow_path.set_parameters(state.parameters.icmp, now)
         if state.interfaces or state.interfaces_gone or state.full:
             self._open_sockets()
             self._rings = self._ports.table(self._tables.slots)

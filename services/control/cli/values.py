@@ -10,6 +10,7 @@ from services.common.wire.ipv4 import prefix_mask
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}|0x[0-9a-f]{1,8}", re.ASCII | re.IGNORECASE)
 _PROTOCOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
+_DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _INTERFACE_NAME = re.compile(r"[^\s/:]+")
 _MAX_INTERFACE_NAME_BYTES: Final = 15  # IFNAMSIZ of linux/if.h is 16 with its closing zero
 _U32_MAX: Final = 2**32 - 1
@@ -73,6 +74,12 @@ def _number(text: str, low: int, high: int) -> int:
     return number
 
 
+def _decimal(text: str) -> int | float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(text)
+    return float(text) if "." in text else int(text)
+
+
 def _numbers(what: str, low: int, high: int) -> Value:
     return Value(f"{what} of {low} to {high}", lambda text: _number(text, low, high))
 
@@ -133,5 +140,6 @@ ROUTE_MTU: Final = _numbers("a number of bytes", 0, _U32_MAX)
 LINK_MTU: Final = _numbers("a number of bytes", 0, 2**31 - 1)
 SWITCH: Final = Value("on or off", lambda text: _choice(text, ("on", "off")) == "on", ("on", "off"))
 REVERSE_PATH: Final = _choices("off", "loose", "strict")
+PARAMETER: Final = Value("a number", _decimal)
 MARTIANS: Final = _choices("strict", "linux")
 WEIGHT: Final = _numbers("a number", 1, 256)  # rtnh_hops of linux/rtnetlink.h is one byte, holding weight - 1

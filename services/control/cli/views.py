@@ -171,6 +171,22 @@ def _status(result: Result) -> list[Section]:
     return ["\n".join(lines), table(_SERVICE_COLUMNS, services), table(_INTERFACE_COLUMNS, interfaces)]
 
 
+def _config(result: Result) -> list[Section]:
+    return [table((Column("KEY", "key"), Column("VALUE", "value", right=True)), _settings(result))]
+
+
+def _settings(values: Result, prefix: str = "") -> Iterator[dict[str, Any]]:
+    """Yield a row for each setting, named as `config set` and the configuration file name it."""
+    for key, value in values.items():
+        name = f"{prefix}{key}".removeprefix("parameters.")
+        if isinstance(value, Mapping) and value:
+            yield from _settings(value, f"{name}.")
+        elif not isinstance(value, (Mapping, list)):
+            yield {"key": name, "value": value}
+        elif value:
+            yield {"key": name, "value": ", ".join(map(str, value))}
+
+
 VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "route.show": _routes,
     "route.get": lambda result: [table(_ROUTE_GET_COLUMNS, [result])],
@@ -178,6 +194,7 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "link.show": _links,
     "neigh.show": _neighbours,
     "neigh.probe": _neighbours,
+    "config.show": _config,
     "counters": counters,
     "status": _status,
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],

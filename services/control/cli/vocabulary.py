@@ -19,6 +19,7 @@ from services.control.cli.values import (
     MARTIANS,
     METRIC,
     NUD,
+    PARAMETER,
     PROTOCOL,
     REVERSE_PATH,
     ROUTE_MTU,
@@ -91,6 +92,29 @@ _POLICY_WORDS: Final = (
 )
 
 
+PARAMETERS: Final = (
+    "arp.base_reachable_time_s",
+    "arp.delay_probe_time_s",
+    "arp.retransmit_time_s",
+    "arp.multicast_solicit",
+    "arp.unicast_solicit",
+    "arp.requests_per_second",
+    "arp.failed_time_s",
+    "arp.stale_time_s",
+    "arp.locktime_s",
+    "arp.max_neighbours",
+    "arp.max_waiting_frames",
+    "arp.max_waiting_bytes",
+    "arp.max_total_waiting_bytes",
+    "icmp.errors_per_second",
+    "icmp.errors_burst",
+    "icmp.per_destination_per_second",
+    "icmp.per_destination_burst",
+)
+"""What `config set` changes: the numbers of `common.parameters`, which would take too long to load here."""
+_PARAMETER_WORDS: Final = tuple(Word(name, name, PARAMETER) for name in PARAMETERS)
+
+
 def _route_change(name: str) -> Verb:
     return Verb(
         method=f"route.{name}",
@@ -159,6 +183,7 @@ OBJECTS: Final = (
     Keyword("link", "link"),
     Keyword("counters", "counters"),
     Keyword("status", "status"),
+    Keyword("config", "config"),
     Keyword("version", "version"),
     Keyword("help", HELP),
 )
@@ -218,6 +243,7 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("probe", "probe"),
         Keyword("help", HELP),
     ),
+    "config": (*_SHOW, Keyword("set", "set"), Keyword("help", HELP)),
 }
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
@@ -281,6 +307,15 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
             filters=_NEIGHBOUR_FILTERS,
         ),
         "probe": _neighbour_verb("probe"),
+    },
+    "config": {
+        "show": Verb(method="config.show", usage="config show"),
+        "set": Verb(
+            method="config.set",
+            usage="config set PARAMETER VALUE [PARAMETER VALUE ...]",
+            words=_PARAMETER_WORDS,
+            at_least_one=tuple(word.key for word in _PARAMETER_WORDS),
+        ),
     },
 }
 

@@ -15,7 +15,7 @@ LINK_WORDS = ["up", "down", "mtu", "address", *POLICY_WORDS]
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", Candidates(["addr", "route", "neigh", "link", "counters", "status", "version", "help"])),
+        ("", Candidates(["addr", "route", "neigh", "link", "counters", "status", "config", "version", "help"])),
         ("route", Candidates(["show", "add", "replace", "del", "get", "help"])),
         ("r", Candidates(["show", "add", "replace", "del", "get", "help"])),
         ("link", Candidates(["set", "show", "help"])),

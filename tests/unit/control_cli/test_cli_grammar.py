@@ -187,8 +187,8 @@ DEVICE = "the name of an interface (15 bytes at most, no space, slash or colon) 
 LINK_WORDS = "up, down, mtu, address, reverse-path, martians, directed-broadcast, redirects or proxy-arp is expected"
 
 WRONG: list[tuple[str, str, str | None, str]] = [
-    ("", "", None, "an object is expected: addr, route, neigh, link, counters, status, version or help"),
-    ("rule", "", "rule", "an object is expected: addr, route, neigh, link, counters, status, version or help"),
+    ("", "", None, "an object is expected: addr, route, neigh, link, counters, status, config, version or help"),
+    ("rule", "", "rule", "an object is expected: addr, route, neigh, link, counters, status, config, version or help"),
     ("route foo", "route", "foo", "show, add, replace, del, get or help is expected"),
     ("r c 10.0.0.0/8", "route", "c", 'ip\'s "change" is not offered; use show, add, replace, del, get or help'),
     ("r ap 10.0.0.0/8", "route", "ap", 'ip\'s "append" is not offered; use show, add, replace, del, get or help'),
