@@ -114,6 +114,9 @@ def carries_any(datagrams: Iterable[Packet | bytes]) -> Wanted:
     return lambda frame: frame[12:14] == IPV4 and (frame[18:20], frame[26:30]) in keys
 
 
+REASSEMBLY_TIME_EXCEEDED = bytes((11, 1))
+
+
 def icmp_about(datagram: Packet | bytes, kind: tuple[int, int] | None = None) -> Wanted:
     """An ICMP error, of this type and code, that quotes a datagram: same identification, protocol and addresses."""
     data = bytes(datagram)
@@ -133,8 +136,13 @@ def icmp_about(datagram: Packet | bytes, kind: tuple[int, int] | None = None) ->
 
 
 def icmp_error(frame: bytes) -> bool:
-    """Any ICMP error."""
-    return frame[12:14] == IPV4 and frame[23] == 1 and frame[34] in _ERROR_TYPES
+    """Any ICMP error, but for a reassembly that was given up: one that an earlier test began, 30 s ago."""
+    return (
+        frame[12:14] == IPV4
+        and frame[23] == 1
+        and frame[34] in _ERROR_TYPES
+        and frame[34:36] != REASSEMBLY_TIME_EXCEEDED
+    )
 
 
 def echo_reply(request: Packet) -> Wanted:
