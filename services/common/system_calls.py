@@ -43,13 +43,15 @@ def work_in_batches() -> None:
 
     Linux adds up to 50 µs to a short sleep (PR_SET_TIMERSLACK). And a thread of the normal policy that wakes takes the
     core at once: the reader of a ring would interrupt its writer at every frame. SCHED_BATCH lets the writer finish,
-    so that there is a batch to read (sched(7)). Neither needs a privilege.
+    so that there is a batch to read (sched(7)). Another policy stays. Neither needs a privilege.
 
     :raises HopwireError: the system refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_FINEST_SLACK_NS), 0, 0, 0) != 0:
         raise HopwireError("the system refuses a timer slack of 1 ns (prctl); is it Linux?")
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return  # whoever started this one has chosen
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError as error:

@@ -135,15 +135,19 @@ def test_errors_are_negative_numbers() -> None:
         assert _send(udp.fileno(), 8, 1) == -errno.EFAULT
 
 
-def test_working_in_batches_needs_no_privilege() -> None:
+@pytest.mark.parametrize(
+    ("before", "after"), [(os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)], ids=["other", "idle"]
+)
+def test_working_in_batches_needs_no_privilege_and_keeps_a_policy_that_was_chosen(before: int, after: int) -> None:
     child = os.fork()
     if child == 0:
         status = 1
         try:
+            os.sched_setscheduler(0, before, os.sched_param(0))
             if os.geteuid() == 0:
                 os.setuid(65_534)
             work_in_batches()
-            status = 0 if os.sched_getscheduler(0) == os.SCHED_BATCH else 2
+            status = 0 if os.sched_getscheduler(0) == after else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
