@@ -124,6 +124,18 @@ def _decoded(parts: list[bytes]) -> Any:
         return None
 
 
+def is_running(endpoints: Endpoints, instance: str) -> bool:
+    """Tell whether a process holds the name of a service; see `hold_instance`."""
+    try:
+        with endpoints.lock(instance).open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def hold_instance(endpoints: Endpoints, instance: str) -> IO[str]:
     """Lock the name of a service in its run directory for as long as the returned file stays open.
 

@@ -17,3 +17,5 @@ STRETCH_NS: Final = 1_000_000
 frames."""
 FULL_NS: Final = 20_000
 """How long a writer sleeps that finds the ring full: the reader gives back a batch in less."""
+LONGEST_FULL_NS: Final = 1_000_000
+"""What that grows to, each time by the double, while the reader is away."""

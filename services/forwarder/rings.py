@@ -16,7 +16,7 @@ from services.common.kernels import inlined, kernel, record
 from services.common.memory import bytes_at, load_acquire, store_release, words_at
 from services.common.system_calls import MONOTONIC, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
-from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, Batch, Queues, forward_batch
+from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
 from services.forwarder.tables import TABLES, TableArrays
 
 # Columns of the table of rings: addresses in this process, and what belongs to the interface
@@ -176,7 +176,7 @@ def forward_rings(
         if most == 0:
             # Who rang, but not for a ring that is known? A new one: Python finds it.
             woken = not woken and _sleep(rings, watched)
-            if not woken:
-                return Stretch(MESSAGES, 0, 0, 0)
+            if not woken or batch.allowance[TO_SLOW_PATH] < BATCH or batch.allowance[TO_ARP] < BATCH:
+                return Stretch(MESSAGES, 0, 0, 0)  # also for a new allowance: nobody waits any more
         else:
             woken = False

@@ -122,7 +122,7 @@ class Forwarder:
                     self._serve_sockets(now)
                 else:
                     watched = self._watch()
-            self._allow_exceptions(now)
+            self._allow_exceptions(now, others_wait=self._ports.hold_frames())
             stretch: Stretch = forward_rings(
                 self._rings,
                 self._next_ring,
@@ -134,12 +134,13 @@ class Forwarder:
                 watched,
                 STRETCH_NS,
             )
-            if stretch.reason == MESSAGES:
+            if stretch.reason in (MESSAGES, TIME_IS_UP):
                 sockets_at = 0.0
                 if self._ports.has_changed():
                     self._refresh_ports()
-            elif stretch.reason != TIME_IS_UP:
-                self._finish(self._ports.current()[stretch.ring], stretch, now)
+            else:
+                self._finish(self._ports.current()[stretch.ring], stretch, clock())
+        self._refresh_ports()  # the last frames of rings whose ingress has ended just before
 
     def _watch(self) -> npt.NDArray[np.int64]:
         """Return what the compiled loop may sleep on: the bell, and the sockets for messages.
@@ -164,9 +165,8 @@ class Forwarder:
         self._handle_slow(port.interface_index, port.ring.area, stretch.slow, now)
         port.ring.give_back(stretch.frames)
 
-    def _allow_exceptions(self, now: float) -> None:
-        """Tell the compiled loop how many frames of its next batch may go to the slow path, and to arp."""
-        others_wait = any(port.ring.available() for port in self._ports.current())
+    def _allow_exceptions(self, now: float, *, others_wait: bool) -> None:
+        """Tell the compiled code how many frames of its next batch may go to the slow path, and to arp."""
         allowed = self._share.allows(now, others_wait=others_wait)
         self._batch.allowance[TO_SLOW_PATH] = BATCH if allowed else 0
         self._batch.allowance[TO_ARP] = self._arp.allowance(now)
@@ -233,7 +233,7 @@ class Forwarder:
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
-        started = clock()
+        spent = 0.0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
             if verdict is not Counter.HANDED and actions.cost_us >= SLOW_BUDGET_US:
@@ -250,9 +250,15 @@ class Forwarder:
                 int(batch.next_hop[number]),
                 int(batch.mtu[number]),
             )
+            began = clock()
             self._slow_path.handle(frame, now, actions)
-        self._carry_out(actions)
-        self._share.spend(clock() - started)
+            if verdict is not Counter.HANDED:  # those have a limit of their own
+                spent += clock() - began
+        began = clock()
+        for send in actions.send:
+            self._egress.send(send.slot, send.frame)
+        self._share.spend(spent + clock() - began)
+        self._arp.resolve(actions.resolve)
 
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
@@ -283,6 +289,8 @@ class Forwarder:
         self._taken.expect(in_interface, header.handed)
         first = 0
         while count := inline.place(first):
+            more = first + count < header.count or bool(int(self._frames.get(zmq.EVENTS)) & zmq.POLLIN)
+            self._allow_exceptions(now, others_wait=more or self._ports.hold_frames())
             self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
             self._taken.take(in_interface, header.handed, count)
             first += count

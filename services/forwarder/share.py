@@ -9,7 +9,10 @@ BURST_S: Final = 0.005
 
 
 class SlowShare:
-    """Time in hand for the slow path: it grows by the share, and shrinks by what was spent, below zero too."""
+    """Time in hand for the slow path: it grows by the share, and shrinks by what was spent.
+
+    It can owe as much as a burst: what was spent while nobody waited is not held against it for long.
+    """
 
     def __init__(self, now: float) -> None:
         """Begin with a full burst."""
@@ -24,4 +27,4 @@ class SlowShare:
 
     def spend(self, seconds: float) -> None:
         """Take note of time that was spent, wanted or not."""
-        self._credit -= seconds
+        self._credit = max(-BURST_S, self._credit - seconds)

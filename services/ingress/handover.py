@@ -1,5 +1,6 @@
 """How an ingress hands frames to the forwarder: through shared memory, or inside ZeroMQ messages."""
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -7,11 +8,20 @@ import numpy.typing as npt
 import zmq
 
 from services.common.bell import Bell
-from services.common.bus import connected, try_send
+from services.common.bus import connected, is_running, try_send
 from services.common.coalesce import STRETCH_NS
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
-from services.common.frame_ring import LENGTH, PACKET_TYPE, POSITION, VIRTIO_BYTES, PrivateRing, RingProducer
+from services.common.frame_ring import (
+    LENGTH,
+    PACKET_TYPE,
+    POSITION,
+    VIRTIO_BYTES,
+    PrivateRing,
+    RingConsumer,
+    RingError,
+    RingProducer,
+)
 from services.common.kernels import kernel
 from services.common.ledger import HandedLedger
 from services.common.memory import copy_bytes
@@ -44,12 +54,16 @@ class Handover(Protocol):
 class SharedMemoryHandover:
     """Frames lie in a ring that the forwarder reads; a bell only wakes it."""
 
-    def __init__(self, endpoints: Endpoints, interface: str, index: int) -> None:
+    def __init__(self, endpoints: Endpoints, interface: str, index: int, counters: CounterBlock) -> None:
         """Make the ring of this run."""
         self._bell = Bell(endpoints.forwarder_bell)
         self.bell = self._bell.fileno()
         self.stretch_ns = STRETCH_NS
-        self.ring: RingProducer | PrivateRing = RingProducer(endpoints.ring(interface), index)
+        self._endpoints = endpoints
+        self._path = endpoints.ring(interface)
+        self._count: Callable[[Counter, int], None] = lambda counter, frames: counters.add(counter, frames, index)
+        self._write_off()
+        self.ring: RingProducer | PrivateRing = RingProducer(self._path, index)
 
     def hand_over(self, frames: int) -> None:
         """Do nothing: the forwarder reads the ring."""
@@ -59,9 +73,23 @@ class SharedMemoryHandover:
 
     def close(self) -> None:
         """Take the ring away."""
+        self._write_off()
         if isinstance(self.ring, RingProducer):
             self.ring.remove()
         self._bell.close()
+
+    def _write_off(self) -> None:
+        """Count the frames of a ring as dropped that goes while no forwarder is there to work them off."""
+        if is_running(self._endpoints, "forwarder"):
+            return
+        try:
+            ring = RingConsumer(self._path)
+        except (OSError, RingError):
+            return  # there is none, or nobody can say what it held
+        left = ring.available()
+        if 0 < left <= len(ring.descriptors):
+            self._count(Counter.HANDED, -left)
+            self._count(Counter.DROP_RESTARTED, left)
 
 
 @kernel("int64", "uint8[::1]", "int64[:, ::1]", "int64", "int64", "uint8[::1]", "int64[:, ::1]")

@@ -93,5 +93,8 @@ class PacketSocket:
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def close(self) -> None:
-        """Stop receiving. The arrays must not be read any more."""
+        """Stop receiving. Nobody may hold the arrays any more."""
+        self.memory = np.zeros(0, np.uint8)
+        self.statuses = np.zeros(0, np.uint32)
+        self._map.close()  # it holds the socket open
         self._socket.close()

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.coalesce import FULL_NS, SLEEP_MS
+from services.common.coalesce import FULL_NS, LONGEST_FULL_NS, SLEEP_MS
 from services.common.kernels import kernel, record
 from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, happened, sleep_ns, wait_readable, write_byte
 from services.ingress.ring import GEOMETRY, TARGET, Bytes, Geometry, Target, walk
@@ -46,7 +46,7 @@ def receive(
     bell: int,
     stretch_ns: int,
 ) -> Any:
-    """Move frames from the receive ring to `target` for `stretch_ns`, and at least once; sleep while there are none.
+    """Move frames from the receive ring to `target` for `stretch_ns`; sleep, once at least, while there are none.
 
     :param memory: with `statuses` and `geometry` the receive ring; `slot` is where to go on.
     :param watched: the packet socket.
@@ -54,6 +54,8 @@ def receive(
     """
     until = clock_ns(MONOTONIC) + stretch_ns
     handed = bells = 0
+    waited = False
+    full_ns = FULL_NS
     while True:
         head = target.ends[0]
         done = walk(memory, statuses, geometry, slot, BUDGET, clock_ns(REALTIME), target)
@@ -62,11 +64,14 @@ def receive(
         if done.must_wake and bell != NO_BELL:
             write_byte(bell)  # a full pipe rings already
             bells += 1
-        if done.arp or clock_ns(MONOTONIC) >= until:
+        late = clock_ns(MONOTONIC) >= until
+        if done.arp or (late and (done.taken or done.blocked or waited)):
             return Stretch(slot, done.arp, handed, bells, False)
         if done.blocked:
-            sleep_ns(FULL_NS)
+            sleep_ns(full_ns)
+            full_ns = min(2 * full_ns, LONGEST_FULL_NS)
         elif not done.taken:
             ready = wait_readable(watched, SLEEP_MS)
+            waited = True
             if ready <= 0 or happened(watched, 0) & _POLLERR:
                 return Stretch(slot, 0, handed, bells, ready > 0)

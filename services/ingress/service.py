@@ -55,7 +55,7 @@ class Ingress:
         if transport == "inline":
             self._handover = InlineHandover(context, endpoints, interface.index, self.counters)
         else:
-            self._handover = SharedMemoryHandover(endpoints, interface.name, interface.index)
+            self._handover = SharedMemoryHandover(endpoints, interface.name, interface.index, self.counters)
         self._slot = 0
         self._watched = watch([self._socket.fileno()])
         ring = self._handover.ring

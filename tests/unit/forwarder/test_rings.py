@@ -177,6 +177,12 @@ def test_asleep_it_comes_back_now_and_then(rings: Rings) -> None:
     assert time.monotonic() - before >= SLEEP_MS / 1000
 
 
+def test_a_used_up_allowance_does_not_outlive_a_sleep(rings: Rings) -> None:
+    rings.batch.allowance[TO_SLOW_PATH] = 0
+    os.write(rings.rope, b"\0")
+    assert rings.run(sleep=True).reason == MESSAGES
+
+
 def test_a_bell_for_no_ring_that_is_known_brings_it_back(rings: Rings) -> None:
     os.write(rings.rope, b"\0")
     before = time.monotonic()

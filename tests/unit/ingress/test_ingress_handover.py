@@ -11,7 +11,7 @@ import pytest
 import zmq
 from receive_ring import NOW_NS, Received, ReceiveRing, frame
 
-from services.common.bus import bound
+from services.common.bus import bound, hold_instance
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import RingConsumer
@@ -91,7 +91,7 @@ class Wire:
 
 
 def test_frames_lie_in_the_ring_and_the_walk_says_whether_to_ring(endpoints: Endpoints, counters: CounterBlock) -> None:
-    handover = SharedMemoryHandover(endpoints, "eth0", INDEX)
+    handover = SharedMemoryHandover(endpoints, "eth0", INDEX, counters)
     wire = Wire(handover, counters)
     consumer = RingConsumer(endpoints.ring("eth0"))
     wire.put(Received(frame(b"1")))
@@ -107,11 +107,36 @@ def test_frames_lie_in_the_ring_and_the_walk_says_whether_to_ring(endpoints: End
     handover.close()
 
 
-def test_the_ring_goes_with_its_interface(endpoints: Endpoints) -> None:
-    handover = SharedMemoryHandover(endpoints, "eth0", INDEX)
+def test_the_ring_goes_with_its_interface(endpoints: Endpoints, counters: CounterBlock) -> None:
+    handover = SharedMemoryHandover(endpoints, "eth0", INDEX, counters)
     assert RingConsumer(endpoints.ring("eth0")).interface_index == INDEX
     handover.close()
     assert list(endpoints.rings.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_frames_that_no_forwarder_will_take_are_dropped_and_counted(
+    endpoints: Endpoints, counters: CounterBlock, end: str
+) -> None:
+    wire = Wire(SharedMemoryHandover(endpoints, "eth0", INDEX, counters), counters)
+    wire.put(Received(frame(b"1")), Received(frame(b"2")))
+    wire.walk()
+    if end == "close":
+        wire.handover.close()
+    else:
+        SharedMemoryHandover(endpoints, "eth0", INDEX, counters)
+    assert counters.get(Counter.HANDED, INDEX) == 0
+    assert counters.get(Counter.DROP_RESTARTED, INDEX) == 2
+
+
+def test_frames_that_a_forwarder_still_takes_are_its_own(endpoints: Endpoints, counters: CounterBlock) -> None:
+    wire = Wire(SharedMemoryHandover(endpoints, "eth0", INDEX, counters), counters)
+    wire.put(Received(frame(b"1")))
+    wire.walk()
+    with hold_instance(endpoints, "forwarder"):
+        wire.handover.close()
+    assert counters.get(Counter.HANDED, INDEX) == 1
+    assert counters.get(Counter.DROP_RESTARTED, INDEX) == 0
 
 
 # --- inside messages --------------------------------------------------------------------------------------------------

@@ -99,6 +99,17 @@ def test_without_time_it_makes_one_walk(ingress: Ingress) -> None:
     assert (done.slot, done.handed) == (1, 1)
 
 
+def test_without_time_it_sleeps_once_where_there_is_nothing(ingress: Ingress) -> None:
+    before = time.monotonic()
+    assert ingress.run(0).handed == 0
+    assert time.monotonic() - before >= SLEEP_MS / 1000
+
+
+def test_without_time_it_comes_back_though_the_socket_stays_readable(ingress: Ingress) -> None:
+    os.write(ingress.wire, b"x")
+    assert ingress.run(0).handed == 0
+
+
 def test_arp_ends_the_stretch(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(bytes(28), 0x0806), frame(b"2"))
     done = ingress.run()
