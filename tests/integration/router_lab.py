@@ -203,7 +203,7 @@ class RouterLab(Lab):
         return Control(self.run_directory(router))
 
     def hopwire_pid(self, router: str) -> int:
-        """Return the process id of a router's `hopwire up`, which leads a process group with all its services."""
+        """Return the process id of a router's `hopwire up`."""
         return self._routers[router].process.pid
 
     @property

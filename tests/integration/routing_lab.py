@@ -86,14 +86,15 @@ class RoutingLab:
     @contextmanager
     def frozen(self, router: str) -> Iterator[None]:
         """Stop a router in its tracks, as if it had lost power: its links stay up, and nothing answers."""
-        groups = [*self.daemons[router].pids, self.lab.hopwire_pid(router)]
-        for pid in groups:
-            os.killpg(pid, signal.SIGSTOP)
+        services = self.lab.control(router).pids()
+        pids = [self.lab.hopwire_pid(router), *services.values(), *self.daemons[router].pids]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in reversed(groups):
-                os.killpg(pid, signal.SIGCONT)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def link_down(self, router: str, interface: str) -> Iterator[None]:

@@ -39,7 +39,6 @@ BFD_PEERS = {
 WAYS = {
     ("router1", "192.168.2.0/24"): ["192.168.12.2"],
     ("router1", "192.168.3.0/24"): ["192.168.13.3"],
-    ("router1", "192.168.23.0/24"): ["192.168.12.2", "192.168.13.3"],
     ("router2", "192.168.1.0/24"): ["192.168.12.1"],
     ("router2", "192.168.3.0/24"): ["192.168.23.3"],
     ("router3", "192.168.1.0/24"): ["192.168.13.1"],
@@ -81,7 +80,11 @@ def test_routes_come_by_the_kernel(ring: RoutingLab) -> None:
 
 
 def test_frr_uses_nexthop_objects(ring: RoutingLab) -> None:
-    """A route of several ways names a group of objects, and hopwire uses all of them."""
+    """A route of several ways names a group of objects, and hopwire uses all of them.
+
+    Before any link goes down: the kernel then takes the way out of the group, and zebra 8.4 does not put it back.
+    """
+    ring.wait_for_ways("router1", "192.168.23.0/24", ["192.168.12.2", "192.168.13.3"])
     route = ring.kernel_route("router1", "192.168.23.0/24")
     assert uses_nexthop_object(route)
     assert {hop["oif"] for hop in route.get("multipath")} == {hop_index(ring, "eth1"), hop_index(ring, "eth2")}
@@ -138,6 +141,7 @@ def test_link_down_and_up(ring: RoutingLab, capsys: pytest.CaptureFixture[str]) 
             flows.wait_for_more()
             report = measure.ping(ring.lab, "host1", ring.lab.topology.address("host2"), "--count", "1")
             assert [reply["ttl"] for reply in report["replies"]] == [61]
+            assert ring.ways("router1", "192.168.23.0/24") == ["192.168.13.3"]
         ring.wait_for_ways("router1", "192.168.2.0/24", ["192.168.12.2"])
         flows.wait_for_more()
         outage_s = flows.outage_s()
