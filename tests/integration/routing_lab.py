@@ -1,5 +1,6 @@
 """Labs with routing daemons as their tests see them: FRR and BIRD asked, routers frozen, flows measured."""
 
+import itertools
 import json
 import os
 import shutil
@@ -87,7 +88,8 @@ class RoutingLab:
     def frozen(self, router: str) -> Iterator[None]:
         """Stop a router in its tracks, as if it had lost power: its links stay up, and nothing answers."""
         services = self.lab.control(router).pids()
-        pids = [self.lab.hopwire_pid(router), *services.values(), *self.daemons[router].pids]
+        daemons = [process.pid for process in self.daemons[router].processes.values()]
+        pids = [self.lab.hopwire_pid(router), *services.values(), *daemons]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -119,8 +121,6 @@ def started_with_daemons(topology: Topology, tag: str) -> Iterator[RoutingLab]:
         assert shutil.which(shell), f"{shell} is not on the PATH"
     with started(topology, tag) as lab:
         yield RoutingLab(lab, dict(lab.start_daemons()))
-
-
 
 
 def uses_nexthop_object(route: Any) -> bool:
@@ -197,7 +197,7 @@ class Flows:
             in_order = sorted(arrived)
             gaps += [
                 later - earlier
-                for (before, earlier), (after, later) in zip(in_order, in_order[1:], strict=False)
+                for (before, earlier), (after, later) in itertools.pairwise(in_order)
                 if after > before + 1
             ]
         return max(gaps) / 1e9
@@ -205,7 +205,7 @@ class Flows:
     def reordered(self) -> int:
         """Return how many datagrams came after a later one of their flow."""
         return sum(
-            after[0] < before[0] for arrived in self.received for before, after in zip(arrived, arrived[1:], strict=False)
+            after < before for arrived in self.received for (before, _), (after, _) in itertools.pairwise(arrived)
         )
 
 

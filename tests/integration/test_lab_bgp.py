@@ -79,7 +79,9 @@ def source_port(frame: bytes) -> int:
     return int(struct.unpack_from("!H", frame, 34)[0])
 
 
-@pytest.mark.parametrize(("source", "destination", "interface"), [("host1", "host2", "eth0"), ("host2", "host1", "eth1")])
+@pytest.mark.parametrize(
+    ("source", "destination", "interface"), [("host1", "host2", "eth0"), ("host2", "host1", "eth1")]
+)
 def test_all_paths_are_used_and_no_flow_changes_its_own(
     fabric: RoutingLab, source: str, destination: str, interface: str
 ) -> None:

@@ -33,7 +33,11 @@ Spawn = Callable[[list[str], Path], "subprocess.Popen[str]"]
 
 
 class RouterDaemons:
-    """The daemons of one router, from their start on; the lab ends them."""
+    """The daemons of one router, from their start on; the lab ends them.
+
+    :ivar directory: the folder of their files.
+    :ivar processes: the process of each program.
+    """
 
     def __init__(self, router: str, daemons: tuple[Daemon, ...], directory: Path, spawn: Spawn) -> None:
         """Write the configuration into a new folder, start all, and wait until each can be talked to.
@@ -43,7 +47,7 @@ class RouterDaemons:
         self.directory = directory
         self._router = router
         self._daemons = daemons
-        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self.processes: dict[str, subprocess.Popen[str]] = {}
         directory.mkdir(mode=_DIRECTORY_MODE)
         for daemon in daemons:
             self._write(f"{daemon.program}.conf", daemon.configuration)
@@ -51,11 +55,6 @@ class RouterDaemons:
             self._write("vtysh.conf", f"hostname {router}\n")
             shutil.chown(directory, _FRR_USER, _FRR_USER)
         self._start(spawn)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of the daemons."""
-        return tuple(process.pid for process in self._processes.values())
 
     @property
     def shell_command(self) -> list[str]:
@@ -69,14 +68,14 @@ class RouterDaemons:
 
         :raises HopwireError: one has ended; the text carries the end of its log.
         """
-        for program, process in self._processes.items():
+        for program, process in self.processes.items():
             status = process.poll()
             if status is not None:
                 raise HopwireError(self._with_log(program, f"ended with status {status}"))
 
     def _start(self, spawn: Spawn) -> None:
         for daemon in self._daemons:
-            self._processes[daemon.program] = spawn(self._command(daemon.program), self._log(daemon.program))
+            self.processes[daemon.program] = spawn(self._command(daemon.program), self._log(daemon.program))
             if daemon.program == _ZEBRA:  # the others would wait ten seconds before they look for it again
                 self._wait_for(_ZEBRA, self._zebra_api)
         for daemon in self._daemons:

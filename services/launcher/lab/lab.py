@@ -178,8 +178,10 @@ class Lab:
 
         :raises HopwireError: something has ended in one; the text carries what it wrote.
         """
-        for running in (*self._routers.values(), *self._daemons.values()):
-            running.check()
+        for process in self._routers.values():
+            process.check()
+        for daemons in self._daemons.values():
+            daemons.check()
 
     def stop_routers(self) -> Mapping[str, int]:
         """Stop hopwire in all routers, and return each one's exit status (minus the signal's number if killed)."""

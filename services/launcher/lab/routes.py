@@ -1,5 +1,6 @@
 """Waits until a router's kernel has the routes that its daemons learn."""
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network
@@ -31,6 +32,6 @@ def wait_for_routes(namespace: str, networks: Sequence[IPv4Network], check: Call
 
 
 def _missing(kernel: IPRoute, networks: Sequence[IPv4Network]) -> list[IPv4Network]:
-    routes = kernel.get_routes(table=_RT_TABLE_MAIN)
-    existing = {f"{route.get('dst') or '0.0.0.0'}/{route['dst_len']}" for route in routes}
+    routes = kernel.get_routes(family=socket.AF_INET, table=_RT_TABLE_MAIN)
+    existing = {f"{route.get('dst')}/{route['dst_len']}" for route in routes}
     return [network for network in networks if str(network) not in existing]
