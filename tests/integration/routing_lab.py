@@ -190,6 +190,11 @@ class Flows:
             CONVERGENCE_LIMIT_S,
         )
 
+    def forget(self) -> None:
+        """Leave out of account what has arrived until now."""
+        for arrived in self.received:
+            del arrived[:-1]
+
     def outage_s(self) -> float:
         """Return the longest time in which what was sent of one flow got lost; 0 if nothing was."""
         gaps = [0]

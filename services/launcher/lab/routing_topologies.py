@@ -96,7 +96,9 @@ interface eth0
  ip ospf passive
 {between_routers}router ospf
  ospf router-id {router_id}
- timers throttle spf 0 50 5000
+ ! a second change follows a first one after 1 s, RFC 2328's MinLSArrival, and not after 5 s
+ timers throttle lsa all 1000
+ timers throttle spf 0 50 1000
 """
     return (Daemon("zebra", ""), Daemon("bfdd", _FRR_BFD_PROFILE), Daemon("ospfd", ospf))
 
