@@ -110,13 +110,18 @@ class RoutingLab:
                 netlink.link("set", index=index, state="up")
 
 
-@contextmanager
-def started_with_daemons(topology: Topology, tag: str) -> Iterator[RoutingLab]:
-    """Run a lab with hopwire and the routing daemons in its routers; skip where those are not installed."""
+def check_or_skip(topology: Topology) -> None:
+    """Skip a test whose routing daemons are not installed."""
     try:
         check_installed(topology)
     except HopwireError as error:
         pytest.skip(error.message)
+
+
+@contextmanager
+def started_with_daemons(topology: Topology, tag: str) -> Iterator[RoutingLab]:
+    """Run a lab with hopwire and the routing daemons in its routers; skip where those are not installed."""
+    check_or_skip(topology)
     for shell in ("vtysh", "birdc"):
         assert shutil.which(shell), f"{shell} is not on the PATH"
     with started(topology, tag) as lab:

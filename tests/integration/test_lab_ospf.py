@@ -6,22 +6,26 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from router_lab import Counts, inside, wait_for
+from router_lab import PREFIX, Counts, inside, wait_for
 from routing_lab import (
     CONVERGENCE_LIMIT_S,
     OUTAGE_LIMIT_S,
     Flows,
     RoutingLab,
+    check_or_skip,
     started_with_daemons,
     undisturbed,
     uses_nexthop_object,
 )
 
+from services.common import netns
 from services.launcher.lab import measure
 from services.launcher.lab.routing_topologies import DETECTION_S
 from services.launcher.lab.run import description
@@ -142,6 +146,28 @@ def test_tcp_to_the_router_is_the_kernels(ring: RoutingLab) -> None:
             assert client.recv(100) == b"SSH-2.0-test\r\n"
     grown = ring.lab.control("router2").counts().since(before)
     assert grown["LOCAL"] >= 3
+
+
+def test_stopped_while_it_waits_for_the_routes() -> None:
+    """A signal takes the lab down once, whatever it was doing."""
+    check_or_skip(OSPF_RING)
+    prefix = f"{PREFIX}os-"
+    program = f"from services.launcher.lab.run import run_lab; run_lab({OSPF_RING.name!r}, {prefix!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+
+        def daemon_runs() -> bool:
+            folders = [folder for parent in ("/run", "/dev/shm", "/tmp") for folder in Path(parent).glob(f"{prefix}d*")]
+            return any((folder / "router3/bird.ctl").exists() for folder in folders)
+
+        wait_for("BIRD runs", daemon_runs, 60.0)
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert output.splitlines()[-2:] == ["stopping the routers", "the lab is down"]
+    assert [name for name in netns.names() if name.startswith(prefix)] == []
 
 
 def test_link_down_and_up(ring: RoutingLab, capsys: pytest.CaptureFixture[str]) -> None:
