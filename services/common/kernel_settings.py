@@ -34,6 +34,8 @@ _ACCEPT_REDIRECTS = _Wanted(
     "other hosts can change the routes of the router's own traffic",
     "net.ipv4.conf.all.accept_redirects=0 and net.ipv4.conf.default.accept_redirects=0",
 )
+NEXTHOP_COMPATIBILITY: Final = "net/ipv4/nexthop_compat_mode"
+"""Whether the kernel spells out the next hops of routes that name a nexthop object (ip-sysctl.rst), as FRR's do."""
 _GLOBAL: Final = {
     # first, since writing it changes conf/*/forwarding and conf/all/accept_redirects (net/ipv4/devinet.c,
     # inet_forward_change)
@@ -42,6 +44,9 @@ _GLOBAL: Final = {
         "1", "the kernel answers pings to the router too, each is answered twice", "net.ipv4.icmp_echo_ignore_all=1"
     ),
     "net/ipv4/conf/all/accept_redirects": _ACCEPT_REDIRECTS,
+    NEXTHOP_COMPATIBILITY: _Wanted(
+        "1", "routes by nexthop objects come without their next hops and are left out", "net.ipv4.nexthop_compat_mode=1"
+    ),
 }
 _PER_INTERFACE: Final = {
     "forwarding": _FORWARDING,

@@ -19,7 +19,13 @@ from services.common.bus import (
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
-from services.common.kernel_settings import KernelOwnership, record_path, shortcomings
+from services.common.kernel_settings import (
+    NEXTHOP_COMPATIBILITY,
+    KernelOwnership,
+    read_setting,
+    record_path,
+    shortcomings,
+)
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, StopFlag, clock
@@ -177,6 +183,8 @@ class ControlService:
         if self._rib.unsettled:
             return
         self._own_interfaces()
+        if self._rib.unsettled:
+            return
         changes = self._rib.take_changes()
         if self._view.last_generation == 0:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
@@ -200,6 +208,8 @@ class ControlService:
         if self._ownership is None:
             self._ownership_warnings = shortcomings(names)
         else:
+            if read_setting(NEXTHOP_COMPATIBILITY) == "0":  # the dump that led here lacks what `take` turns on
+                self._rib.unsettled = "the kernel has told no next hops of nexthop objects"
             try:
                 self._ownership_warnings = self._ownership.take(names)
             except HopwireError as error:

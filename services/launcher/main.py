@@ -51,7 +51,7 @@ def up(
 
 
 @app.command()
-def lab(topology: Annotated[str, typer.Argument(help="pair, or three-routers.")] = "pair") -> int:
+def lab(topology: Annotated[str, typer.Argument(help="pair, three-routers, ospf-ring, or bgp-ecmp.")] = "pair") -> int:
     """Build hosts and routers in network namespaces, with hopwire in every router, until Ctrl-C."""
     from services.launcher.lab.run import run_lab  # noqa: PLC0415
 

@@ -202,6 +202,10 @@ class RouterLab(Lab):
     def control(self, router: str = "router") -> Control:
         return Control(self.run_directory(router))
 
+    def hopwire_pid(self, router: str) -> int:
+        """Return the process id of a router's `hopwire up`."""
+        return self._routers[router].process.pid
+
     @property
     def controls(self) -> list[Control]:
         return [self.control(router.name) for router in self.topology.routers]

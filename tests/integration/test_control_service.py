@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from control_harness import (
+    HAS_IP,
     Namespace,
     Router,
     namespace,
@@ -15,6 +16,7 @@ from control_harness import (
     wait_for,
 )
 
+from services.common import netns
 from services.common.endpoints import prepare_run_dir
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -54,6 +56,21 @@ def test_subscribers_get_the_kernels_state_and_each_change(space: Namespace, run
     space.down("far0")
     running.wait_until(lambda follower: "10.2.0.0/16" not in follower.routes, "no route without carrier")
     assert not running.follower.interfaces[eth0].up
+
+
+@pytest.mark.skipif(not HAS_IP, reason="needs ip(8)")
+def test_nexthop_objects_where_the_kernel_does_not_spell_them_out(space: Namespace, run_dir: Path) -> None:
+    with netns.inside(space.name):
+        Path("/proc/sys/net/ipv4/nexthop_compat_mode").write_text("0\n")
+    space.ip("nexthop", "add", "id", "7", "via", "10.0.0.9", "dev", "eth0")
+    space.ip("route", "add", "10.3.0.0/16", "nhid", "7")
+    with router(space, run_dir) as running:
+        running.wait_until_mirrored()
+        by_object = ("unicast", ((space.index("eth0"), "10.0.0.9", 1),), 0)
+        assert running.follower.table()["10.3.0.0/16"] == by_object
+        space.ip("route", "add", "10.4.0.0/16", "nhid", "7")
+        running.wait_until(lambda follower: follower.table().get("10.4.0.0/16") == by_object, "a route added later")
+    assert space.setting("nexthop_compat_mode") == "0"
 
 
 def test_subscribers_are_in_step_again_after_control_was_killed(space: Namespace, running: Router) -> None:

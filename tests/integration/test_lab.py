@@ -193,7 +193,7 @@ class TestPair:
         assert len({before, host1, host2}) == 3
 
     def test_description_gives_commands_that_work(self, pair: Lab) -> None:
-        text = description(pair, {"router": 1.23})
+        text = description(pair, {"router": 1.23}, {})
         command = enter_command(pair.namespace("host1"))
         assert f"192.168.1.2  {command}\n" in text
         assert f"--run-dir {pair.run_directory('router')} counters" in text

@@ -1,6 +1,7 @@
 """Interfaces that come, go, and go down and up while the router runs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -90,19 +91,34 @@ class TestComingAndGoing:
 
 class TestDownAndUp:
     def test_by_netlink(self, pair: RouterLab) -> None:
+        """The ingress of the interface outlives it, so that frames pass as soon as it is up again."""
         control = pair.control()
+        before = control.pids()
         with Pinger(pair, "host1", "192.168.0.2") as pinger:
             pinger.wait_for_replies(5)
             set_link(pair, "router", "eth1", "down")
-            wait_for("eth1's ingress is gone", lambda: "ingress-eth1" not in instances(control))
+            wait_for("no route", lambda: control.route_kind("192.168.0.2") != "unicast")
+            control.wait_until_ready()
             set_link(pair, "router", "eth1", "up")
             pinger.wait_for_replies(5)
+        control.wait_until_ready()
+        assert control.pids() == before
+
+    def test_an_ingress_that_ends_meanwhile(self, pair: RouterLab) -> None:
+        """It starts again when its interface is up."""
+        control = pair.control()
+        set_link(pair, "router", "eth1", "down")
+        wait_for("no route", lambda: control.route_kind("192.168.0.2") != "unicast")
+        os.kill(control.pids()["ingress-eth1"], signal.SIGKILL)
+        wait_for("it is gone", lambda: "ingress-eth1" not in instances(control))
+        set_link(pair, "router", "eth1", "up")
+        wait_for("host2 answers", lambda: answers(pair, "192.168.0.2"), APPEARS_LIMIT_S)
         control.wait_until_ready()
 
     def test_the_senders_side(self, pair: RouterLab) -> None:
         """The interface that frames come in by; host1 loses its route when its own link goes, so it pings anew."""
         set_link(pair, "router", "eth0", "down")
-        wait_for("eth0 is down", lambda: "ingress-eth0" not in instances(pair.control()))
+        wait_for("eth0 is down", lambda: pair.control().route_kind("192.168.1.2") != "unicast")
         set_link(pair, "router", "eth0", "up")
         wait_for("host2 answers", lambda: answers(pair, "192.168.0.2"))
         pair.control().wait_until_ready()

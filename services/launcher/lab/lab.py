@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -15,12 +16,16 @@ from typing import IO, Final, Self
 from services.common import netns
 from services.common.errors import HopwireError
 from services.launcher.lab.builder import DEFAULT_PREFIX, namespaces
+from services.launcher.lab.daemons import RouterDaemons, check_installed
 from services.launcher.lab.router import RouterProcess, stop_all
+from services.launcher.lab.routes import wait_for_routes
 from services.launcher.lab.signals import uninterrupted
 from services.launcher.lab.topology import Topology
 
 _STOP_LIMIT_S: Final = 2.0
 """How long a program in a host may take to end before it is killed."""
+_DAEMONS_MODE: Final = 0o711
+"""FRR's daemons are another user, and reach their own folders through one that they cannot list."""
 _MEMORY_FOLDERS: Final = ("/run", "/dev/shm")  # noqa: S108 - only ever the parent of a folder that mkdtemp makes
 """Where Linux systems mount a tmpfs."""
 
@@ -41,20 +46,22 @@ class Lab:
         self._names: Mapping[str, str] = {}
         self._programs: list[subprocess.Popen[str]] = []
         self._routers: dict[str, RouterProcess] = {}
-        self._directory = Path()
+        self._daemons: dict[str, RouterDaemons] = {}
+        self._directory = self._daemons_directory = Path()
 
     def __enter__(self) -> Self:
         """Build the topology.
 
-        :raises HopwireError: as `namespaces`.
+        :raises HopwireError: as `namespaces`; or a routing daemon is not installed.
         """
+        check_installed(self.topology)
         with self._stack as stack:
             self._names = stack.enter_context(
                 namespaces(self.topology, self._prefix, kernel_forwarding=self._kernel_forwarding)
             )
-            with uninterrupted():
-                self._directory = Path(tempfile.mkdtemp(prefix=f"{self._prefix}lab-", dir=_memory_directory()))
-                stack.callback(shutil.rmtree, self._directory)
+            self._directory = self._make_directory(stack, "lab")
+            self._daemons_directory = self._make_directory(stack, "daemons")
+            self._daemons_directory.chmod(_DAEMONS_MODE)
             stack.callback(self._stop_programs)
             stack.callback(self.stop_routers)
             self._stack = stack.pop_all()
@@ -66,6 +73,13 @@ class Lab:
         """Stop everything that runs in the lab and take it down."""
         with uninterrupted():
             self._stack.__exit__(kind, error, trace)
+
+    def _make_directory(self, stack: ExitStack, purpose: str) -> Path:
+        """Make a folder that goes with the lab."""
+        with uninterrupted():
+            made = Path(tempfile.mkdtemp(prefix=f"{self._prefix}{purpose}-", dir=_memory_directory()))
+            stack.callback(shutil.rmtree, made)
+        return made
 
     def namespace(self, node: str) -> str:
         """Return the name of a node's network namespace."""
@@ -138,13 +152,36 @@ class Lab:
                 )
         return {name: process.wait_until_ready() - started for name, process in self._routers.items()}
 
-    def check_routers(self) -> None:
-        """Do nothing while hopwire runs in every router that it was started in.
+    def start_daemons(self) -> Mapping[str, RouterDaemons]:
+        """Start the routers' routing daemons, wait for the routes to all hosts, and return each router's daemons.
 
-        :raises HopwireError: it has ended in one; the text carries what it wrote to stderr.
+        :raises HopwireError: one ends, or a route does not come in time.
+        """
+        for router in self.topology.routers:
+            if router.daemons:
+                self._daemons[router.name] = RouterDaemons(
+                    router.name,
+                    router.daemons,
+                    self._daemons_directory / router.name,
+                    partial(self._spawn, router.name),
+                )
+        for name, daemons in self._daemons.items():
+            wait_for_routes(self.namespace(name), self.topology.host_networks, daemons.check)
+        return dict(self._daemons)
+
+    def _spawn(self, node: str, argv: list[str], log: Path) -> subprocess.Popen[str]:
+        with log.open("w", encoding="utf-8") as output:
+            return self.popen(node, argv, stdout=output, stderr=subprocess.STDOUT)
+
+    def check_routers(self) -> None:
+        """Do nothing while hopwire, and the routing daemons, run in every router that they were started in.
+
+        :raises HopwireError: something has ended in one; the text carries what it wrote.
         """
         for process in self._routers.values():
             process.check()
+        for daemons in self._daemons.values():
+            daemons.check()
 
     def stop_routers(self) -> Mapping[str, int]:
         """Stop hopwire in all routers, and return each one's exit status (minus the signal's number if killed)."""

@@ -1,5 +1,6 @@
 """`hopwire lab`: a lab that stays until it is told to stop."""
 
+import shlex
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Final
 from services.common import netns
 from services.common.errors import HopwireError
 from services.launcher.lab.builder import DEFAULT_PREFIX
+from services.launcher.lab.daemons import RouterDaemons
 from services.launcher.lab.lab import Lab
 from services.launcher.lab.signals import Stopped, stop_signals
 from services.launcher.lab.topologies import PAIR, named_topology
@@ -27,7 +29,8 @@ def run_lab(topology_name: str = PAIR.name, prefix: str = DEFAULT_PREFIX) -> Non
         with stop_signals(), Lab(topology, prefix=prefix) as lab:
             try:
                 ready_s = lab.start_routers()
-                print(description(lab, ready_s), flush=True)
+                daemons = lab.start_daemons()
+                print(description(lab, ready_s, daemons), flush=True)
                 while True:
                     lab.check_routers()
                     time.sleep(_CHECK_INTERVAL_S)
@@ -42,7 +45,7 @@ def run_lab(topology_name: str = PAIR.name, prefix: str = DEFAULT_PREFIX) -> Non
     print("the lab is down")
 
 
-def description(lab: Lab, ready_s: Mapping[str, float]) -> str:
+def description(lab: Lab, ready_s: Mapping[str, float], daemons: Mapping[str, RouterDaemons]) -> str:
     """Return what a person needs to know to use a lab."""
     lines = [lab.topology.picture, "Enter a host:"]
     for host in lab.topology.hosts:
@@ -52,6 +55,11 @@ def description(lab: Lab, ready_s: Mapping[str, float]) -> str:
     for router, seconds in ready_s.items():
         command = f"{control_cli()} --run-dir {lab.run_directory(router)} counters"
         lines.append(f"  {router:8} {command}   # ready after {seconds:.1f} s")
+    if daemons:
+        lines += ["", "Talk to a router's routing daemons:"]
+        lines += [f"  {router:8} {shlex.join(its.shell_command)}" for router, its in daemons.items()]
+        lines += ["", "Enter a router:"]
+        lines += [f"  {router:8} {enter_command(lab.namespace(router))}" for router in daemons]
     lines += ["", "Ctrl-C takes the lab down."]
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
 from services.common.errors import HopwireError
+from services.launcher.lab.routing_topologies import BGP_ECMP, OSPF_RING
 from services.launcher.lab.topology import Host, Link, LinkEnd, Route, Router, Topology
 
 _PAIR_PICTURE = """\
@@ -79,7 +80,7 @@ THREE_ROUTERS: Final = Topology(
     picture=_THREE_ROUTERS_PICTURE,
 )
 
-TOPOLOGIES: Final = {topology.name: topology for topology in (PAIR, THREE_ROUTERS)}
+TOPOLOGIES: Final = {topology.name: topology for topology in (PAIR, THREE_ROUTERS, OSPF_RING, BGP_ECMP)}
 
 
 def named_topology(name: str) -> Topology:

@@ -32,11 +32,20 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Daemon:
+    """A routing daemon: a program of FRR, or BIRD, and its configuration in its own language."""
+
+    program: str
+    configuration: str
+
+
+@dataclass(frozen=True)
 class Router:
-    """A node that forwards."""
+    """A node that forwards; what its daemons learn joins its static routes."""
 
     name: str
     routes: tuple[Route, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,11 @@ class Topology:
     def address(self, node: str) -> IPv4Address:
         """Return the address of a node's first interface."""
         return self.interfaces(node)[0].address.ip
+
+    @property
+    def host_networks(self) -> tuple[IPv4Network, ...]:
+        """The networks that the hosts are on."""
+        return tuple(interface.address.network for host in self.hosts for interface in self.interfaces(host.name))
 
     def with_mtu(self, first: str, second: str, mtu: int) -> "Topology":
         """Return the same topology with another MTU, in bytes, on the link between two nodes.

@@ -59,8 +59,12 @@ class Launcher:
         ended = self._processes.reap()
         if not self._supervisor.stopping and (ended or now >= self._look_at):
             self._look_at = now + LOOK_INTERVAL_S
-            usable = [interface for interface in list_interfaces() if interface.is_usable]
-            self._supervisor.set_interfaces({interface.name: interface.index for interface in usable})
+            routed = [interface for interface in list_interfaces() if interface.is_ethernet and not interface.master]
+            usable = [interface for interface in routed if interface.is_usable]
+            self._supervisor.set_interfaces(
+                {interface.name: interface.index for interface in usable},
+                down={interface.name: interface.index for interface in routed if not interface.is_up},
+            )
             self._readiness.set_interfaces(usable, now)
         for instance, status in ended:
             if self._supervisor.on_exit(instance, status, now):

@@ -70,6 +70,8 @@ class Supervisor:
     def __init__(self) -> None:
         """Nothing runs yet: the first `actions` starts the services."""
         self._wanted: dict[str, int] = dict.fromkeys(SERVICES, 0)
+        self._allowed: dict[str, int] = {}
+        """May go on, but are neither started nor started again."""
         self._processes: dict[str, _Process] = {}
         self._stopping = False
         self._was_ready = False
@@ -85,9 +87,14 @@ class Supervisor:
         """Whether all is stopped."""
         return self._stopping and not self._processes
 
-    def set_interfaces(self, interfaces: Mapping[str, int]) -> None:
-        """Want one ingress for each of these interfaces (name → index), and no other."""
+    def set_interfaces(self, interfaces: Mapping[str, int], down: Mapping[str, int] | None = None) -> None:
+        """Want one ingress for each of these interfaces (name → index), and no other.
+
+        :param down: interfaces whose ingress may go on if there is one: it receives again as soon as they are up,
+            and so as soon as routes lead to them, while a new one takes its time to start.
+        """
         self._wanted = dict.fromkeys(SERVICES, 0) | {ingress_of(name): index for name, index in interfaces.items()}
+        self._allowed = {ingress_of(name): index for name, index in (down or {}).items()}
 
     def set_ready(self) -> None:
         """Note that the router was ready: from now on every death is followed by a restart."""
@@ -126,7 +133,7 @@ class Supervisor:
         for instance, process in list(self._processes.items()):
             if process.state is _State.PAUSING and not self._is_wanted(instance, process):
                 del self._processes[instance]
-            elif process.state is _State.ENDING or not self._is_wanted(instance, process):
+            elif process.state is _State.ENDING or not self._may_go_on(instance, process):
                 actions += self._end(instance, process, now)
         for instance, interface_index in self._wanted.items():
             present = self._processes.get(instance)
@@ -160,6 +167,9 @@ class Supervisor:
 
     def _is_wanted(self, instance: str, process: _Process) -> bool:
         return self._wanted.get(instance) == process.interface_index
+
+    def _may_go_on(self, instance: str, process: _Process) -> bool:
+        return self._is_wanted(instance, process) or self._allowed.get(instance) == process.interface_index
 
     def deadline(self) -> float:
         """Return when `actions` has something to do next if nothing is reported before; infinity for never."""

@@ -19,6 +19,7 @@ ORIGINALS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/icmp_echo_ignore_all": "0",
     "net/ipv4/conf/all/accept_redirects": "1",
+    "net/ipv4/nexthop_compat_mode": "0",
     "net/ipv4/conf/default/forwarding": "1",
     "net/ipv4/conf/eth0/forwarding": "1",
     "net/ipv4/conf/eth0/arp_ignore": "0",
@@ -118,6 +119,7 @@ def test_a_kernel_without_nftables_is_a_warning(
 def test_shortcomings_name_setting_value_consequence_and_remedy(settings: Path) -> None:
     for name, value in (("ip_forward", "0"), ("icmp_echo_ignore_all", "1"), ("conf/all/accept_redirects", "0")):
         (settings / "net/ipv4" / name).write_text(value)
+    (settings / "net/ipv4/nexthop_compat_mode").write_text("1")
     (settings / "net/ipv4/conf/eth0/forwarding").write_text("0")
     (settings / "net/ipv4/conf/eth0/accept_redirects").write_text("0")
     (line,) = shortcomings(["eth0", "gone"])

@@ -1,12 +1,21 @@
 """Topologies: what they refuse, what they derive, and that those shipped connect every host with every other."""
 
+import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from operator import attrgetter
 
 import pytest
 
 from services.common.errors import HopwireError
-from services.launcher.lab.topologies import PAIR, THREE_ROUTERS, TOPOLOGIES, named_topology
+from services.launcher.lab.topologies import (
+    BGP_ECMP,
+    OSPF_RING,
+    PAIR,
+    THREE_ROUTERS,
+    TOPOLOGIES,
+    named_topology,
+)
 from services.launcher.lab.topology import Host, Interface, Link, LinkEnd, Route, Router, Topology
 
 
@@ -34,11 +43,11 @@ def walk(topology: Topology, source: str, destination: IPv4Address) -> list[str]
 
 class TestShippedTopologies:
     def test_names(self) -> None:
-        assert list(TOPOLOGIES) == ["pair", "three-routers"]
+        assert list(TOPOLOGIES) == ["pair", "three-routers", "ospf-ring", "bgp-ecmp"]
         assert named_topology("three-routers") is THREE_ROUTERS
 
     def test_unknown_name_lists_the_known(self) -> None:
-        with pytest.raises(HopwireError, match="'ring' does not exist; choose one of: pair, three-routers"):
+        with pytest.raises(HopwireError, match="'ring' does not exist; choose one of: pair, three-routers, ospf-ring"):
             named_topology("ring")
 
     def test_paths_of_pair(self) -> None:
@@ -59,14 +68,33 @@ class TestShippedTopologies:
     def test_paths_of_three_routers(self, source: str, destination: str, path: list[str]) -> None:
         assert walk(THREE_ROUTERS, source, IPv4Address(destination)) == path
 
-    @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=str)
+    @pytest.mark.parametrize("topology", [PAIR, THREE_ROUTERS], ids=attrgetter("name"))
     def test_every_address_is_reached_from_every_host(self, topology: Topology) -> None:
         for host in topology.hosts:
             for one in topology.links:
                 for end in one.ends:
                     assert walk(topology, host.name, end.address.ip)[-1] == end.node
 
-    @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=str)
+    @pytest.mark.parametrize("topology", [OSPF_RING, BGP_ECMP], ids=attrgetter("name"))
+    def test_routers_with_daemons_have_no_static_routes_and_the_host_at_eth0(self, topology: Topology) -> None:
+        hosts = {host.name for host in topology.hosts}
+        for router in topology.routers:
+            assert router.daemons
+            assert router.routes == ()
+        for link in topology.links[: len(hosts)]:
+            (host,) = {end.node for end in link.ends} & hosts
+            assert topology.interfaces(host)[0].name == "eth0"
+        assert len(topology.host_networks) == len(hosts)
+
+    @pytest.mark.parametrize("topology", [OSPF_RING, BGP_ECMP], ids=attrgetter("name"))
+    def test_daemons_name_only_addresses_of_the_topology(self, topology: Topology) -> None:
+        known = {str(end.address.ip) for one in topology.links for end in one.ends}
+        known |= {str(network.network_address) for network in topology.host_networks}
+        for router in topology.routers:
+            for daemon in router.daemons:
+                assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", daemon.configuration)) <= known
+
+    @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=attrgetter("name"))
     def test_picture_shows_every_node_and_address_and_no_other(self, topology: Topology) -> None:
         words = {word for word in topology.picture.replace("-", " ").split() if word not in "|+"}
         addresses = {str(end.address.ip) for one in topology.links for end in one.ends}

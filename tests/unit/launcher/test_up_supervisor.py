@@ -79,6 +79,30 @@ def test_an_interface_that_vanishes_loses_its_ingress_and_gets_a_new_one_when_it
     assert supervisor.actions(1.2) == start("ingress-eth0")
 
 
+def test_an_ingress_goes_on_while_its_interface_is_down() -> None:
+    supervisor = running({"eth0": 2})
+    supervisor.set_interfaces({}, down={"eth0": 2})
+    assert supervisor.actions(1.0) == []
+    supervisor.set_interfaces({"eth0": 2})
+    assert supervisor.actions(2.0) == []
+
+
+def test_no_ingress_is_started_for_an_interface_that_is_down() -> None:
+    supervisor = running({"eth0": 2})
+    supervisor.set_interfaces({}, down={"eth0": 2, "eth1": 3})
+    assert supervisor.actions(1.0) == []
+    assert not supervisor.on_exit("ingress-eth0", 1, 1.1)
+    assert supervisor.actions(1.1) == []
+    supervisor.set_interfaces({"eth0": 2})
+    assert supervisor.actions(1.2) == start("ingress-eth0")
+
+
+def test_an_ingress_does_not_go_on_for_another_interface_of_its_name() -> None:
+    supervisor = running({"eth0": 2})
+    supervisor.set_interfaces({}, down={"eth0": 9})
+    assert supervisor.actions(1.0) == terminate("ingress-eth0")
+
+
 def test_another_interface_of_the_same_name_gets_an_ingress_of_its_own() -> None:
     supervisor = running({"eth0": 2})
     supervisor.set_interfaces({"eth0": 9})
