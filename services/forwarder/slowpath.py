@@ -21,8 +21,11 @@ from services.forwarder.reassembly import Count, Reassembly
 from services.forwarder.segment import SuperFrameError, segment_count, segments
 from services.forwarder.tables import ForwardingTables, Resolution
 
-SLOW_BUDGET_US: Final = 1280
-"""For about how long the slow path may hold the next batch up: it takes frames while their costs are below."""
+SLOW_BUDGET_US: Final = 4000
+"""For about how long the slow path may hold the next batch up: it takes frames while their costs are below.
+
+A burst of a hundred pings fits in; what it may take in the long run, while others wait, is `share.SHARE`.
+"""
 DECISION_US: Final = 30
 """About what a decision about a frame costs."""
 PART_US: Final = 8

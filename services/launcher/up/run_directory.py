@@ -37,11 +37,12 @@ def wait_until_unused(endpoints: Endpoints) -> None:
 
 
 def clear(endpoints: Endpoints) -> None:
-    """Remove the rings, counters, sockets and locks of services that do not run any more."""
+    """Remove the rings, bell, counters, sockets and locks of services that do not run any more."""
     for instance in _instances(endpoints):
         endpoints.lock(instance).unlink(missing_ok=True)
     for socket in _sockets(endpoints):
         socket.unlink(missing_ok=True)
+    endpoints.forwarder_bell.unlink(missing_ok=True)
     _remove(endpoints.rings, ".ring", ".new")
     _remove(endpoints.counters("any").parent, ".bin")
 
