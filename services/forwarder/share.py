@@ -4,14 +4,16 @@ from typing import Final
 
 SHARE: Final = 0.08
 """Of the time, while other frames wait: at any flood of exceptions the fast path keeps nine tenths of its rate."""
-BURST_S: Final = 0.005
-"""Seconds that may be spent at once after a quiet time."""
+BURST_S: Final = 0.05
+"""Seconds that may be spent at once after a quiet time: a few hundred pings."""
+DEBT_S: Final = 0.005
+"""Seconds that can be owed."""
 
 
 class SlowShare:
     """Time in hand for the slow path: it grows by the share, and shrinks by what was spent.
 
-    It can owe as much as a burst: what was spent while nobody waited is not held against it for long.
+    It owes little at most: what was spent while nobody waited is not held against it for long.
     """
 
     def __init__(self, now: float) -> None:
@@ -27,4 +29,4 @@ class SlowShare:
 
     def spend(self, seconds: float) -> None:
         """Take note of time that was spent, wanted or not."""
-        self._credit = max(-BURST_S, self._credit - seconds)
+        self._credit = max(-DEBT_S, self._credit - seconds)
