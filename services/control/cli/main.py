@@ -17,7 +17,8 @@ from services.control.cli.grammar import Request, parse, usage_lines, usage_of
 from services.control.cli.probe import PROBE, has_answered, watch_probe
 from services.control.cli.router import RUN_DIR_VARIABLE, NoRouterError, RefusedError, ask
 from services.control.cli.tables import as_terminal_text, as_text
-from services.control.cli.vocabulary import HELP, VERSION
+from services.control.cli.verb import HELP
+from services.control.cli.vocabulary import VERSION
 from services.control.cli.words import UsageError
 
 PROGRAM: Final = "control-cli"
@@ -41,6 +42,7 @@ _EPILOG: Final = "\n".join(
     ]
 )
 
+FLUSH: Final = "route.flush"
 _ONE_IN_A_LIST: Final = ("route.get",)  # `ip -j` puts a single result into a list
 _INDENT: Final = 4  # as `ip -p`
 
@@ -162,6 +164,8 @@ def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
         result = ask(run_dir, request, timeout_s)
+        while request.method == FLUSH and result.get("more"):  # control removes so many at one go
+            result = ask(run_dir, request, timeout_s)
         if request.method == PROBE:
             return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
         return output.show(request.method, result)

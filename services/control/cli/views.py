@@ -39,6 +39,8 @@ _ROUTE_COLUMNS: Final = (
 _ROUTE_GET_COLUMNS: Final = (
     _DESTINATION,
     _TYPE,
+    Column("FROM", "from", optional=True),
+    Column("IIF", "iif", optional=True),
     Column("PREFIX", "prefix"),
     Column("VIA", "gateway"),
     _DEV,

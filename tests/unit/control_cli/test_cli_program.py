@@ -183,7 +183,10 @@ def test_params_that_control_cannot_read_are_status_2_with_the_usage(control: Co
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "control-cli: proto foo is unknown",
-        "usage: control-cli route show [PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] [table main|local|all]",
+        (
+            "usage: control-cli route show [[exact|root|match] PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] "
+            "[scope NAME] [type NAME] [table main|local|all]"
+        ),
     ]
 
 
@@ -352,7 +355,9 @@ def test_help_needs_no_router_and_shows_every_verb(tmp_path: Path) -> None:
     for verb in ("route {add|replace|del}", "route show", "route get", "addr show", "link set", "neigh show", "status"):
         assert f"control-cli {verb}" in done.stdout
     assert run("addr", "help", run_dir=tmp_path).stdout == (
-        "control-cli addr {add|del} ADDRESS/LENGTH dev NAME\ncontrol-cli addr show [[dev] NAME]\n"
+        "control-cli addr show [[dev] NAME]\n"
+        "control-cli addr {add|change|replace|del} ADDRESS/LENGTH dev NAME\n"
+        "control-cli addr flush [[dev] NAME] [to PREFIX] [scope NAME]\n"
     )
 
 
