@@ -36,6 +36,12 @@ DONE: Final = 0
 REFUSED: Final = 1
 USAGE: Final = 2
 NO_ROUTER: Final = 3
+EXIT_STATUSES: Final = {
+    DONE: "done",
+    REFUSED: "refused, by the kernel or by the router: its phrase, and what to do",
+    USAGE: "wrong usage: the word that does not fit, what was expected, and the usage line",
+    NO_ROUTER: "no router there: the run directory that was tried, and why",
+}
 _BROKEN_PIPE: Final = 141  # 128 + SIGPIPE: what a shell reports of `ip` in the same place
 
 _EPILOG: Final = "\n".join(
@@ -164,10 +170,10 @@ def _command(
         bool, typer.Option("-d", "-details", "--details", help="More: the policy of interfaces.")
     ] = False,
     run_dir: Annotated[
-        Path, typer.Option(envvar=RUN_DIR_VARIABLE, help="The router's run directory.")
+        Path, typer.Option(envvar=RUN_DIR_VARIABLE, metavar="DIR", help="The router's run directory.")
     ] = DEFAULT_RUN_DIR,
     timeout: Annotated[
-        float, typer.Option(min=0.01, max=3600, help="Seconds to wait for the router's answer.")
+        float, typer.Option(min=0.01, max=3600, metavar="SECONDS", help="Seconds to wait for the router's answer.")
     ] = TIMEOUT_S,
     watch: Annotated[
         float | None,
