@@ -83,7 +83,7 @@ class RouteMethods:
             if not removed % _FOLLOW_EVERY:
                 self._mirror.follow()
         self._mirror.follow()
-        return {"removed": removed, "more": len(chosen) > MAX_FLUSHED_ROUTES}
+        return {"removed": removed, "more": removed > 0 and len(chosen) > MAX_FLUSHED_ROUTES}
 
     def show(self, params: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the routes that a filter lets through."""

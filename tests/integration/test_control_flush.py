@@ -1,12 +1,13 @@
 """Choosing routes and addresses by what they have, and removing them, over control's RPC in a network namespace."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from control_harness import Namespace, PlayedService, Router, namespace, refusal, router, wait_for
+from control_harness import HAS_IP, Namespace, PlayedService, Router, namespace, refusal, router, wait_for
 from test_control_rpc import answering
 
 from services.common.endpoints import prepare_run_dir
@@ -66,6 +67,37 @@ def test_flush_removes_what_show_shows_and_nothing_else(running: Router) -> None
     assert destinations(running) == []
     assert destinations(running, table="local")
     running.wait_until(lambda follower: "0.0.0.0/0" not in follower.routes, "the removal is published")
+
+
+@pytest.mark.skipif(not HAS_IP, reason="needs ip(8) of iproute2")
+def test_flush_takes_just_the_route_among_others_of_its_prefix(space: Namespace, running: Router) -> None:
+    for words in (
+        "nexthop add id 7 via 10.0.0.9 dev eth0",
+        "route add 10.6.0.0/16 nhid 7",
+        "route append 10.7.0.0/16 via 10.0.0.7",
+        "route append 10.7.0.0/16 via 10.0.0.8",
+        "route append 10.7.0.0/16 via 10.0.0.9",
+        "route add 10.7.0.0/16 via 10.0.0.8 tos 0x10",
+        "route add 10.7.0.0/16 via 10.0.0.8 metric 5 proto 77 src 10.0.0.1",
+    ):
+        space.ip(*words.split())
+    running.wait_until(lambda follower: "10.6.0.0/16" in follower.routes, "the first route")
+    assert running.ask("route.flush", dst="10.7.0.0/16", via="10.0.0.8")["removed"] == 3
+    assert [one["gateway"] for one in running.ask("route.show", dst="10.7.0.0/16")] == ["10.0.0.7", "10.0.0.9"]
+    assert running.ask("route.flush", via="10.0.0.9")["removed"] == 2
+    assert destinations(running, root="10.6.0.0/15") == ["10.7.0.0/16"]
+
+
+@pytest.mark.skipif(not HAS_IP, reason="needs ip(8) of iproute2")
+def test_flush_of_more_than_one_request_takes(space: Namespace, running: Router, tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    prefixes = [f"10.{128 + number // 256}.{number % 256}.0/24" for number in range(10_500)]
+    batch.write_text("".join(f"route add {prefix} dev eth0 proto 99\n" for prefix in prefixes))
+    subprocess.run(["ip", "-n", space.name, "-batch", str(batch)], check=True, timeout=60)
+    wait_for(lambda: len(destinations(running, proto=99)) == len(prefixes), "all routes are mirrored")
+    assert running.ask("route.flush", proto=99) == {"removed": 10_000, "more": True}
+    assert running.ask("route.flush", proto=99) == {"removed": 500, "more": False}
+    assert destinations(running, proto=99) == []
 
 
 def test_flush_without_a_selector_is_refused(running: Router) -> None:

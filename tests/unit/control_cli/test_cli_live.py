@@ -104,6 +104,14 @@ def test_a_router_that_goes_away_while_watched_is_status_3(control: Control) -> 
     assert "there is no control-rpc.sock" in errors
 
 
+def test_a_flush_goes_on_while_control_says_that_there_is_more(control: Control) -> None:
+    left = iter([True, True, False])
+    control.answers["route.flush"] = lambda: {"removed": 10_000, "more": next(left)}
+    done = run("route", "flush", "proto", "bgp", run_dir=control.run_dir)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert control.requests == [("route.flush", {"proto": "bgp"})] * 3
+
+
 def test_what_is_refused_while_watched_is_status_1(control: Control) -> None:
     control.answers["counters"] = RpcError(code="refused", message="No such device: eth9; there are: lo")
     done = run("counters", "eth9", "--watch", run_dir=control.run_dir)

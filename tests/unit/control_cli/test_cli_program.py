@@ -47,7 +47,7 @@ class Control:
         answer = self.answers.get(method, {})
         if isinstance(answer, RpcError):
             raise RpcRefusedError(answer)
-        return answer
+        return answer() if callable(answer) else answer
 
     def _run(self) -> None:
         while not self._stop.is_set():
