@@ -26,9 +26,14 @@ def watch_on_screen(sections: Callable[[], list[Section]], interval_s: float) ->
 
     first = renderables(sections())
     console = Console(highlight=False)
-    with _keys() as pressed, Live(first, console=console, screen=True, auto_refresh=False) as screen:
-        while not pressed(interval_s):
-            screen.update(renderables(sections()), refresh=True)
+    screen = Live(first, console=console, screen=True, auto_refresh=False)
+    with _keys() as pressed:
+        try:  # around the start as well: an interrupt must not leave the terminal on its other screen
+            screen.start(refresh=True)
+            while not pressed(interval_s):
+                screen.update(renderables(sections()), refresh=True)
+        finally:
+            screen.stop()
 
 
 @contextlib.contextmanager

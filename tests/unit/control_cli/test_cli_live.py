@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.live import Live
 from test_cli_program import LIMIT_S, PROGRAM, ROUTES, ROUTES_TEXT, Control, environment, run
 
 from services.common.messages import RpcError
+from services.control.cli.live import watch_on_screen
 from services.control.cli.main import with_interval
 
 ZEROS = dict.fromkeys(("received", "generated", "sent", "delivered", "consumed", "dropped", "waiting", "in_flight"), 0)
@@ -145,6 +147,24 @@ def test_top_on_a_terminal_ends_with_q_or_an_interrupt(control: Control, key: st
     finally:
         os.close(leader)
         os.close(follower)
+
+
+def test_an_interrupt_while_the_screen_opens_closes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refreshed = iter([KeyboardInterrupt])
+
+    def refresh(_: Live) -> None:
+        for interrupt in refreshed:
+            raise interrupt
+
+    monkeypatch.setattr(Live, "refresh", refresh)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with pytest.raises(KeyboardInterrupt):
+        watch_on_screen(lambda: ["text"], 0.1)
+    written = capsys.readouterr().out
+    assert written.index("\x1b[?1049h") < written.index("\x1b[?1049l")
 
 
 def read_until(leader: int, wanted: bytes) -> bytes:
