@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test conformance lint bench picture install kernels lock clean help
+.PHONY: demo test conformance lint bench picture man install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
@@ -12,6 +12,7 @@ help:
 	@echo "make conformance  which rows of docs/conformance.md hold, on hopwire and on the kernel (root)"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
+	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
 	@echo "make install  make $(VENV) and compile the kernels"
 	@echo "make lock     renew the pinned requirements"
 
@@ -35,6 +36,9 @@ bench: kernels
 
 picture: kernels
 	@$(BIN)/python docs/picture.py
+
+man: $(VENV)/.runtime
+	$(BIN)/python -m services.control.cli.manual > docs/control-cli.1.new && mv docs/control-cli.1.new docs/control-cli.1
 
 install: kernels
 

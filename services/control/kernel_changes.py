@@ -20,8 +20,12 @@ from services.control.kernel_types import (
     RTNH_F_ONLINK,
     RTPROT_HOPWIRE,
     RTPROT_UNSPEC,
+    KernelNextHop,
     Link,
+    LinkAddress,
+    RouteInfo,
     RouteType,
+    split_key,
 )
 from services.control.netlink import KernelNetlink, KernelRefusedError
 from services.control.netlink_messages import (
@@ -56,6 +60,12 @@ _ROUTE_VERBS: Final = {
     "replace": (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
     "del": (RTM_DELROUTE, 0),
 }
+_ADDRESS_VERBS: Final = {
+    "add": (RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL),
+    "change": (RTM_NEWADDR, NLM_F_REPLACE),
+    "replace": (RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE),
+    "del": (RTM_DELADDR, 0),
+}
 
 
 class KernelChanges:
@@ -70,14 +80,36 @@ class KernelChanges:
         destination = "default" if spec.dst == ANYWHERE else str(spec.dst)
         self._request(kind, flags, _route_message(verb, spec, links), _route_advice(verb, destination, spec))
 
+    def remove_route(self, table: int, key: int, info: RouteInfo) -> bool:
+        """Remove a route that the kernel was seen to have; False where it has gone meanwhile."""
+        try:
+            self._netlink.request(RTM_DELROUTE, 0, _removal(table, key, info))
+        except KernelRefusedError as error:
+            if error.number == errno.ESRCH:
+                return False
+            raise _refusal(error, {}) from error
+        return True
+
+    def remove_address(self, address: LinkAddress) -> bool:
+        """Remove an address that the kernel was seen to have; False where it has gone meanwhile, with its primary."""
+        own = address.address.to_bytes(4, "big")
+        header = ADDRESS_HEADER.pack(socket.AF_INET, address.prefix_length, 0, 0, address.interface)
+        try:
+            self._netlink.request(RTM_DELADDR, 0, header + attribute(IFA_LOCAL, own))
+        except KernelRefusedError as error:
+            if error.number == errno.EADDRNOTAVAIL:
+                return False
+            raise _refusal(error, {}) from error
+        return True
+
     def change_address(self, verb: str, params: AddressParams, links: Mapping[int, Link]) -> None:
-        """Add or delete an address. `verb` is `add` or `del`."""
+        """Add, change, replace or delete an address. `verb` is one of these, with `del` for the last."""
         header = ADDRESS_HEADER.pack(
             socket.AF_INET, params.address.network.prefixlen, 0, RT_SCOPE_UNIVERSE, _index(params.dev, links)
         )
         own = params.address.ip.packed
         message = header + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own)
-        kind, flags = (RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL) if verb == "add" else (RTM_DELADDR, 0)
+        kind, flags = _ADDRESS_VERBS[verb]
         advice = {
             errno.EEXIST: f"{params.dev} has {params.address} already",
             errno.EADDRNOTAVAIL: f"{params.dev} has no address {params.address}; see `addr show`",
@@ -102,16 +134,20 @@ class KernelChanges:
         try:
             self._netlink.request(kind, flags, message)
         except KernelRefusedError as error:
-            parts = [error.explanation, advice.get(error.number) or _GENERAL_ADVICE.get(error.number, "")]
-            details = "; ".join(part for part in parts if part)
-            phrase = os.strerror(error.number)
-            raise _refused(f"{phrase}: {details}" if details else phrase) from error
+            raise _refusal(error, advice) from error
 
 
 _GENERAL_ADVICE: Final = {
     errno.EPERM: "control needs CAP_NET_ADMIN; start it as root, or give the container --cap-add NET_ADMIN",
     errno.ENETDOWN: "the interface is down; `link set NAME up` first",
 }
+
+
+def _refusal(error: KernelRefusedError, advice: Mapping[int, str]) -> RpcRefusedError:
+    parts = [error.explanation, advice.get(error.number) or _GENERAL_ADVICE.get(error.number, "")]
+    details = "; ".join(part for part in parts if part)
+    phrase = os.strerror(error.number)
+    return _refused(f"{phrase}: {details}" if details else phrase)
 
 
 def _route_advice(verb: str, destination: str, spec: RouteSpec) -> Mapping[int, str]:
@@ -155,6 +191,34 @@ def _route_message(verb: str, spec: RouteSpec, links: Mapping[int, Link]) -> byt
     return message + _gateway(spec.via)
 
 
+def _removal(table: int, key: int, info: RouteInfo) -> bytes:
+    """Return the request to remove just this route, as fib_nh_match of Linux tells it from others of its prefix."""
+    prefix, length = split_key(key)
+    message = ROUTE_HEADER.pack(socket.AF_INET, length, 0, info.tos, table, info.protocol, info.scope, info.type, 0)
+    if length:
+        message += attribute(RTA_DST, prefix.to_bytes(4, "big"))
+    if info.metric:
+        message += _number(RTA_PRIORITY, info.metric)
+    if info.source:
+        message += attribute(RTA_PREFSRC, info.source.to_bytes(4, "big"))
+    if info.next_hop_object:  # its next hops are the object's; the kernel refuses to compare them
+        return message
+    if len(info.next_hops) > 1:
+        ways = [_way(hop.interface, _packed_gateway(hop), hop.weight, 0) for hop in info.next_hops]
+        return message + attribute(RTA_MULTIPATH, b"".join(ways))
+    for hop in info.next_hops:
+        message += (_number(RTA_OIF, hop.interface) if hop.interface else b"") + _packed_gateway(hop)
+    return message
+
+
+def _packed_gateway(hop: KernelNextHop) -> bytes:
+    return attribute(RTA_GATEWAY, hop.gateway.to_bytes(4, "big")) if hop.gateway else b""
+
+
+def _way(interface: int, gateway: bytes, weight: int, flags: int) -> bytes:
+    return HOP_HEADER.pack(HOP_HEADER.size + len(gateway), flags, weight - 1, interface) + gateway
+
+
 def _route_type(spec: RouteSpec, *, deleting: bool) -> RouteType:
     if spec.type is not None:
         return RouteType[spec.type.upper()]
@@ -170,10 +234,8 @@ def _scope(spec: RouteSpec, *, deleting: bool) -> int:
 
 
 def _hop(hop: NextHopSpec, links: Mapping[int, Link], *, onlink: bool) -> bytes:
-    gateway = _gateway(hop.via)
     interface = _index(hop.dev, links) if hop.dev is not None else 0
-    flags = RTNH_F_ONLINK if onlink else 0
-    return HOP_HEADER.pack(HOP_HEADER.size + len(gateway), flags, hop.weight - 1, interface) + gateway
+    return _way(interface, _gateway(hop.via), hop.weight, RTNH_F_ONLINK if onlink else 0)
 
 
 def _gateway(via: IPv4Address | None) -> bytes:

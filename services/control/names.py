@@ -47,6 +47,8 @@ _SCOPES: Final = {
     RT_SCOPE_NOWHERE: "nowhere",
 }
 
+SCOPE_NUMBERS: Final = {name: number for number, name in _SCOPES.items()}
+
 # linux/if.h, in the order in which ip(8) writes them; it leaves out RUNNING
 _LINK_FLAGS: Final = {
     0x8: "LOOPBACK",

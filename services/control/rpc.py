@@ -1,61 +1,39 @@
 """The methods of control's RPC: see docs/bus.md."""
 
 from collections.abc import Callable, Mapping
-from itertools import islice
+from ipaddress import IPv4Address
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.common.bus import RpcClient, RpcRefusedError
-from services.common.messages import Address, InterfaceIndex, Mac, PrefixLength, RpcError
-from services.common.wire.ethernet import mac_text
-from services.common.wire.ipv4 import address_text, prefix_text
+from services.common.messages import RpcError
 from services.control import show
 from services.control.config import Config
 from services.control.kernel_changes import KernelChanges
-from services.control.kernel_types import Link, route_key
+from services.control.kernel_types import Link
 from services.control.live_parameters import LiveParameters, names
 from services.control.mirror import KernelMirror
 from services.control.neigh_methods import NeighbourMethods
 from services.control.permanent import PermanentNeighbours
 from services.control.rib import Rib
-from services.control.route_table import TABLES
+from services.control.route_methods import RouteMethods
 from services.control.rpc_params import (
+    AddressFilter,
     AddressParams,
-    DestinationParams,
     DeviceFilter,
     LinkParams,
     NoParams,
-    RouteFilter,
-    RouteSpec,
     checked,
 )
 from services.control.view import RouterView
 
 ASK_TIMEOUT_S: Final = 0.25
 """How long another service is waited for: control does nothing else meanwhile."""
-MAX_SHOWN_ROUTES: Final = 100_000
-"""Routes in one answer, which must be one message of `MAX_MESSAGE_BYTES`."""
-
-
-class _ChosenHop(BaseModel):
-    interface: InterfaceIndex
-    next_hop: Address
-
-
-class _ForwarderRoute(BaseModel):
-    """What the forwarder answers to `route.get`."""
-
-    prefix: Address | None
-    prefix_length: PrefixLength | None
-    kind: str
-    chosen: _ChosenHop | None
-    mac: Mac | None
-    mtu: int | None
 
 
 AnswerT = TypeVar("AnswerT")
-_ROUTE: TypeAdapter[_ForwarderRoute] = TypeAdapter(_ForwarderRoute)
+_FIB: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, int])
 
 
 class ControlMethods:
@@ -84,17 +62,23 @@ class ControlMethods:
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
         neighbours = NeighbourMethods(rib, permanent, self._ask)
+        routes = RouteMethods(rib, mirror, changes, self._ask)
         self._methods: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "status": self._status,
             "counters": self._counters,
+            "fib": self._fib,
             "config.show": self._config_show,
             "config.set": self._config_set,
-            "route.add": lambda params: self._change_route("add", params),
-            "route.replace": lambda params: self._change_route("replace", params),
-            "route.del": lambda params: self._change_route("del", params),
-            "route.show": self._route_show,
-            "route.get": self._route_get,
+            "route.add": lambda params: routes.change("add", params),
+            "route.replace": lambda params: routes.change("replace", params),
+            "route.del": lambda params: routes.change("del", params),
+            "route.flush": routes.flush,
+            "route.show": routes.show,
+            "route.get": routes.get,
             "addr.add": lambda params: self._change_address("add", params),
+            "addr.change": lambda params: self._change_address("change", params),
+            "addr.replace": lambda params: self._change_address("replace", params),
+            "addr.flush": self._addr_flush,
             "addr.del": lambda params: self._change_address("del", params),
             "addr.show": self._addr_show,
             "link.show": self._link_show,
@@ -124,8 +108,19 @@ class ControlMethods:
         return self._view.status(self._clock())
 
     def _counters(self, params: dict[str, Any]) -> dict[str, Any]:
+        name = checked(DeviceFilter, params).dev
+        counted = self._view.counters(self._clock())
+        if name is None:
+            return counted
+        if name not in counted["interfaces"]:
+            self._links(params)  # there is none of this name, or it has counted nothing so far
+        del counted["balance"]  # of the router as a whole
+        own = {instance: {name: rows[name]} for instance, rows in counted["services"].items() if name in rows}
+        return counted | {"services": own, "interfaces": {name: counted["interfaces"].get(name, {})}}
+
+    def _fib(self, params: dict[str, Any]) -> dict[str, Any]:
         checked(NoParams, params)
-        return self._view.counters()
+        return self._ask("forwarder", "fib", {}, _FIB) | {"control_generation": self._view.last_generation}
 
     def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
         checked(NoParams, params)
@@ -142,15 +137,23 @@ class ControlMethods:
 
     # --- Changes: the kernel's, and mirrored before the answer goes out -----------------------------------------------
 
-    def _change_route(self, verb: str, params: dict[str, Any]) -> dict[str, Any]:
-        self._changes.change_route(verb, checked(RouteSpec, params), self._rib.links)
-        self._mirror.follow()
-        return {}
-
     def _change_address(self, verb: str, params: dict[str, Any]) -> dict[str, Any]:
         self._changes.change_address(verb, checked(AddressParams, params), self._rib.links)
         self._mirror.follow()
         return {}
+
+    def _addr_flush(self, params: dict[str, Any]) -> dict[str, Any]:
+        wanted = checked(AddressFilter, params)
+        chosen = [
+            address
+            for link in self._links({} if wanted.dev is None else {"dev": wanted.dev})
+            for address in reversed(self._rib.addresses.get(link.index, []))  # secondary ones before their primary
+            if (wanted.to is None or IPv4Address(address.address) in wanted.to)
+            and (wanted.scope is None or address.scope == wanted.scope)
+        ]
+        removed = sum(self._changes.remove_address(address) for address in chosen)
+        self._mirror.follow()
+        return {"removed": removed}
 
     def _link_set(self, params: dict[str, Any]) -> dict[str, Any]:
         wanted = checked(LinkParams, params)
@@ -164,12 +167,6 @@ class ControlMethods:
         return {}
 
     # --- What there is ------------------------------------------------------------------------------------------------
-
-    def _route_show(self, params: dict[str, Any]) -> list[dict[str, Any]]:
-        shown = list(islice(show.routes(self._rib, checked(RouteFilter, params)), MAX_SHOWN_ROUTES + 1))
-        if len(shown) > MAX_SHOWN_ROUTES:
-            raise _error("refused", f"more than {MAX_SHOWN_ROUTES} routes; narrow them with dst, dev, via or proto")
-        return shown
 
     def _addr_show(self, params: dict[str, Any]) -> list[dict[str, Any]]:
         return [
@@ -196,38 +193,6 @@ class ControlMethods:
         return named
 
     # --- What other services know -------------------------------------------------------------------------------------
-
-    def _route_get(self, params: dict[str, Any]) -> dict[str, Any]:
-        destination = int(checked(DestinationParams, params).dst)
-        route = self._ask("forwarder", "route.get", {"dst": destination}, _ROUTE)
-        if route.kind == "none":
-            raise _error("refused", f"Network is unreachable: no route to {address_text(destination)}")
-        shown: dict[str, Any] = {"type": route.kind} if route.kind != "unicast" else {}
-        shown["dst"] = address_text(destination)
-        if route.chosen is not None:
-            if route.chosen.next_hop != destination:
-                shown["gateway"] = address_text(route.chosen.next_hop)
-            shown["dev"] = self._rib.interface_name(route.chosen.interface)
-        source = self._source(route)
-        if source:
-            shown["prefsrc"] = address_text(source)
-        matched = route.prefix is not None and route.prefix_length is not None
-        return shown | {
-            "prefix": prefix_text(route.prefix or 0, route.prefix_length or 0) if matched else None,
-            "mtu": route.mtu,
-            "lladdr": mac_text(route.mac) if route.mac else None,
-            "neighbour": None if route.chosen is None else "resolved" if route.mac else "unresolved",
-        }
-
-    def _source(self, route: _ForwarderRoute) -> int:
-        """Return the source address that the router's own datagrams take on this route; 0 for none."""
-        if route.prefix is not None and route.prefix_length is not None:
-            key = route_key(route.prefix, route.prefix_length)
-            for shared in (shared for table in TABLES for shared in self._rib.tables.candidates(table, key)):
-                if shared.info.source:
-                    return shared.info.source
-        own = self._rib.addresses.get(route.chosen.interface) if route.chosen is not None else None
-        return own[0].address if own else 0
 
     def _ask(self, service: str, method: str, params: dict[str, Any], answer: TypeAdapter[AnswerT]) -> AnswerT:
         if not self._view.is_up(service, self._clock()):

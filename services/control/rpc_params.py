@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from services.common.bus import RpcRefusedError
 from services.common.messages import RpcError
 from services.common.parameters import InterfacePolicy, Martians, ReversePath
-from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS
+from services.control.kernel_types import RouteType
+from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS, SCOPE_NUMBERS
 
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 _MAX_U32: Final = 0xFFFF_FFFF
@@ -66,11 +67,27 @@ def _protocol(value: Any) -> int:
     return number
 
 
+def _scope(value: Any) -> int:
+    number = SCOPE_NUMBERS.get(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 255:
+        raise ValueError(f"{value!r} is not a scope: a number of 0 to 255, or one of {', '.join(SCOPE_NUMBERS)}")
+    return number
+
+
+def _route_type(value: Any) -> RouteType:
+    names = [one.name.lower() for one in RouteType if one is not RouteType.UNSPEC]
+    if value not in names:
+        raise ValueError(f"{value!r} is not a type of route: {', '.join(names)}")
+    return RouteType[str(value).upper()]
+
+
 Prefix = Annotated[IPv4Network, BeforeValidator(_prefix)]
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
 InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_interface_address)]
 MacAddress = Annotated[bytes, BeforeValidator(_mac)]
 Protocol = Annotated[int, BeforeValidator(_protocol)]
+Scope = Annotated[int, BeforeValidator(_scope)]
+KernelRouteType = Annotated[RouteType, BeforeValidator(_route_type)]
 Device = Annotated[str, Field(min_length=1, max_length=15)]
 Unsigned = Annotated[int, Field(ge=0, le=_MAX_U32)]
 
@@ -123,16 +140,54 @@ class RouteFilter(Params):
     """Which routes to show."""
 
     dst: Prefix | None = None
+    root: Prefix | None = None
+    """All prefixes within this one."""
+    match: Prefix | None = None
+    """All prefixes that hold this one."""
     dev: Device | None = None
     via: Address | None = None
     proto: Protocol | None = None
+    scope: Scope | None = None
+    type: KernelRouteType | None = None
     table: Literal["main", "local", "all"] = "main"
 
 
-class DestinationParams(Params):
-    """An address to look up."""
+class RouteFlush(RouteFilter):
+    """Which routes to remove."""
+
+    @model_validator(mode="after")
+    def _selects(self) -> "RouteFlush":
+        if not self.model_fields_set:
+            raise ValueError(f"give one of {', '.join(RouteFlush.model_fields)}: nothing is removed without")
+        return self
+
+
+class RouteQuestion(Params):
+    """A datagram to look up."""
 
     dst: Address
+    src: Address | None = None
+    iif: Device | None = None
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> "RouteQuestion":
+        if self.iif is not None and self.src is None:
+            raise ValueError("iif: give from (src) as well: the way back to the source is what it is checked for")
+        return self
+
+
+class AddressFilter(Params):
+    """Which addresses to remove."""
+
+    dev: Device | None = None
+    to: Prefix | None = None
+    scope: Scope | None = None
+
+    @model_validator(mode="after")
+    def _selects(self) -> "AddressFilter":
+        if not self.model_fields_set:
+            raise ValueError("give one of dev, to, scope: nothing is removed without")
+        return self
 
 
 class AddressParams(Params):

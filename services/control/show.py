@@ -1,6 +1,7 @@
 """The mirrored links, addresses and routes in the keys and words of `ip -j` (iproute2)."""
 
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
 from typing import Any, Final
 
 from services.common.wire.ethernet import mac_text
@@ -16,6 +17,7 @@ from services.control.kernel_types import (
     LinkAddress,
     RouteInfo,
     RouteType,
+    covering_key,
     route_key,
     split_key,
 )
@@ -42,13 +44,19 @@ NameOf = Callable[[int], str]
 
 def routes(rib: Rib, wanted: RouteFilter) -> Iterator[dict[str, Any]]:
     """Yield the routes that a filter lets through, as `ip -j route show` does; with `table` where all are asked for."""
+    for table, key, info in selected(rib, wanted):
+        where = {"table": _TABLE_NAMES[table]} if wanted.table == "all" else {}
+        yield _route(key, info, rib.interface_name) | where
+
+
+def selected(rib: Rib, wanted: RouteFilter) -> Iterator[tuple[int, int, RouteInfo]]:
+    """Yield table, key and info of the routes that a filter lets through, those of a prefix in the kernel's order."""
     interface = _index_of(rib, wanted.dev)
     for table in _TABLES[wanted.table]:
         for key, route in _candidates(rib, table, wanted):
             info = route._replace(next_hops=rib.next_hops(route))
             if _passes(info, wanted, interface):
-                where = {"table": _TABLE_NAMES[table]} if wanted.table == "all" else {}
-                yield _route(key, info, rib.interface_name) | where
+                yield table, key, info
 
 
 def _index_of(rib: Rib, name: str | None) -> int | None:
@@ -58,17 +66,39 @@ def _index_of(rib: Rib, name: str | None) -> int | None:
 
 
 def _candidates(rib: Rib, table: int, wanted: RouteFilter) -> Iterator[tuple[int, RouteInfo]]:
-    if wanted.dst is None:
-        yield from rib.tables.routes(table)
+    exactly = _exact_keys(wanted)
+    if exactly is None:
+        for key, info in rib.tables.routes(table):
+            if wanted.root is None or _holds(wanted.root, key):
+                yield key, info
         return
-    key = route_key(int(wanted.dst.network_address), wanted.dst.prefixlen)
-    for shared in rib.tables.candidates(table, key):
-        yield key, shared.info
+    for key in exactly:
+        if wanted.root is None or _holds(wanted.root, key):
+            for shared in rib.tables.candidates(table, key):
+                yield key, shared.info
+
+
+def _exact_keys(wanted: RouteFilter) -> list[int] | None:
+    """Return the only keys that `dst` and `match` let through, so that a large table need not be read; None: any."""
+    if wanted.match is None:
+        return None if wanted.dst is None else [_key(wanted.dst)]
+    shorter = [_key(wanted.match.supernet(new_prefix=length)) for length in range(wanted.match.prefixlen + 1)]
+    return shorter if wanted.dst is None else [key for key in shorter if key == _key(wanted.dst)]
+
+
+def _key(prefix: IPv4Network) -> int:
+    return route_key(int(prefix.network_address), prefix.prefixlen)
+
+
+def _holds(prefix: IPv4Network, key: int) -> bool:
+    return key & 0xFF >= prefix.prefixlen and covering_key(key, prefix.prefixlen) == _key(prefix)
 
 
 def _passes(info: RouteInfo, wanted: RouteFilter, interface: int | None) -> bool:
     return (
         (wanted.proto is None or info.protocol == wanted.proto)
+        and (wanted.scope is None or info.scope == wanted.scope)
+        and (wanted.type is None or info.type is wanted.type)
         and (interface is None or any(hop.interface == interface for hop in info.next_hops))
         and (wanted.via is None or any(hop.gateway == int(wanted.via) for hop in info.next_hops))
     )

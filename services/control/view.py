@@ -86,7 +86,7 @@ class RouterView:
             ],
         }
 
-    def counters(self) -> dict[str, Any]:
+    def counters(self, now: float) -> dict[str, Any]:
         """Return the answer to the RPC `counters`."""
         by_interface = self._reports.by_interface()
         sums = balance(by_interface)
@@ -94,6 +94,7 @@ class RouterView:
             "services": {instance: self._named(counts) for instance, counts in self._reports.by_instance().items()},
             "interfaces": self._named(by_interface),
             "balance": {**vars(sums), "in_flight": sums.in_flight},
+            "heard_s": {one.instance: now - one.age_s for one in self._reports.health(now)},
         }
 
     def metrics(self, now: float) -> MetricsSnapshot:

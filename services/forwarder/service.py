@@ -13,7 +13,6 @@ import zmq
 
 from services.common.bell import Bell
 from services.common.bus import (
-    RpcRefusedError,
     RpcServer,
     StateSubscriber,
     also_listen,
@@ -33,18 +32,17 @@ from services.common.messages import (
     MessageError,
     NeighbourState,
     RouterState,
-    RpcError,
     decode,
     decode_frames,
 )
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
+from services.forwarder import questions
 from services.forwarder.egress import Egress, error_text
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
-from services.forwarder.questions import route_get
 from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
 from services.forwarder.share import SlowShare
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
@@ -381,12 +379,7 @@ class Forwarder:
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        if method != "route.get":
-            raise RpcRefusedError(RpcError(code="unknown-method", message=f"the forwarder has no method {method}"))
-        destination = params.get("dst")
-        if not isinstance(destination, int) or not 0 <= destination <= 0xFFFF_FFFF:
-            raise RpcRefusedError(RpcError(code="usage", message="dst must be an IPv4 address as a number"))
-        return route_get(self._tables, destination)
+        return questions.answer(self._tables, max(0, self._control.tracker.sequence), method, params)
 
     def close(self) -> None:
         """Close all sockets."""

@@ -3,17 +3,10 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from services.control.cli.route_verbs import ROUTE_TYPES
 from services.control.cli.values import DEVICE, Value
-from services.control.cli.vocabulary import (
-    HELP,
-    NEXTHOP,
-    OBJECTS,
-    ROUTE_TYPES,
-    SINGLE,
-    VERB_WORDS,
-    VERBS,
-    Verb,
-)
+from services.control.cli.verb import HELP, Verb
+from services.control.cli.vocabulary import NEXTHOP, OBJECTS, SINGLE, VERB_WORDS, VERBS
 from services.control.cli.words import choose, find, offered
 
 
@@ -33,8 +26,10 @@ def candidates(tokens: Sequence[str]) -> Candidates:
     if not tokens:
         return Candidates(offered(OBJECTS))
     keyword = choose(OBJECTS, tokens[0])
-    if keyword is None or keyword.meaning is None or keyword.meaning in SINGLE or keyword.meaning == HELP:
+    if keyword is None or keyword.meaning is None or keyword.meaning == HELP:
         return _NOTHING
+    if keyword.meaning in SINGLE:
+        return _inside(SINGLE[keyword.meaning], tokens[1:])
     verb_words = VERB_WORDS[keyword.meaning]
     if len(tokens) == 1:
         return Candidates(offered(verb_words))
@@ -64,6 +59,7 @@ def _inside(verb: Verb, tokens: Sequence[str]) -> Candidates:
             waiting = word.value
         else:
             operand_given = True
+            keys.update([verb.operand.key] if verb.operand else [])
     if waiting is not None:
         return _of_value(waiting)
     names = [word.name for word in words if word.key not in keys] + ([NEXTHOP] if verb.hop_words else [])

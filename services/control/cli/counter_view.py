@@ -52,7 +52,7 @@ def counters(result: Mapping[str, Any]) -> list[Section]:
         table(_COLUMNS, rows),
         table(_DROP_COLUMNS, (entry for entry in entries if entry["dropped"])),
         table(_DETAIL_COLUMNS, (entry for entry in entries if not entry["dropped"])),
-        balance_line(result["balance"]),
+        *([balance_line(result["balance"])] if "balance" in result else []),
     ]
 
 

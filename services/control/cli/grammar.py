@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.control.cli.vocabulary import HELP, NEXTHOP, OBJECTS, ROUTE_TYPES, SINGLE, VERB_WORDS, VERBS, Verb
+from services.control.cli.route_verbs import ROUTE_TYPES
+from services.control.cli.values import DESTINATION
+from services.control.cli.verb import HELP, Verb
+from services.control.cli.vocabulary import NEXTHOP, OBJECTS, SINGLE, VERB_WORDS, VERBS
 from services.control.cli.words import Cursor, UsageError, Word, choose, find, offered, one_of, quoted
 
 _LINE: Final = "OBJECT [VERB] ..."
@@ -47,18 +50,20 @@ def parse(tokens: Sequence[str]) -> Request:
         return Request(HELP, {})
     if name in SINGLE:
         return _parse_words(SINGLE[name], Cursor(name, SINGLE[name].usage, tokens[1:]))
-    verb_name = _verb_name(name, tokens[1]) if len(tokens) > 1 else "show"
+    verb_name = _verb_name(name, tokens[1] if len(tokens) > 1 else None)
     if verb_name == HELP or tokens[2:3] == [HELP]:
         return Request(HELP, {"object": name})
     verb = VERBS[name][verb_name]
     return _parse_words(verb, Cursor(f"{name} {verb_name}", verb.usage, tokens[2:]))
 
 
-def _verb_name(object_name: str, token: str) -> str:
+def _verb_name(object_name: str, token: str | None) -> str:
     keywords = VERB_WORDS[object_name]
-    keyword = choose(keywords, token)
+    if token is None and "show" in VERBS[object_name]:
+        return "show"
     choices = one_of(offered(keywords))
     usage = f"{object_name} {'|'.join(offered(keywords))} ..."
+    keyword = None if token is None else choose(keywords, token)
     if keyword is None:
         raise UsageError(object_name, token, f"{choices} is expected", usage)
     if keyword.meaning is None:
@@ -98,6 +103,10 @@ def _parse_operand(verb: Verb, cursor: Cursor, token: str, params: dict[str, Any
     if token in operand.leads:
         place = f" after {quoted(token)}"
         operand_token = cursor.take()
+        word = find(verb.words, operand_token) if operand_token is not None else None
+        if word is not None and word.value is DESTINATION and operand_token is not None:
+            cursor.word(word, operand_token, params)  # `to root PREFIX`
+            return
     if operand.typed and operand_token is not None:
         route_type = _route_type(cursor, operand_token)
         if route_type is not None:

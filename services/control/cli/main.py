@@ -1,8 +1,9 @@
 """The program `control-cli`: options, the question to control, output and exit status."""
 
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -14,20 +15,33 @@ from services.common.endpoints import DEFAULT_RUN_DIR
 from services.common.errors import HopwireError
 from services.control.cli.completion import candidates
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.looks import Look
 from services.control.cli.probe import PROBE, has_answered, watch_probe
 from services.control.cli.router import RUN_DIR_VARIABLE, NoRouterError, RefusedError, ask
 from services.control.cli.tables import as_terminal_text, as_text
-from services.control.cli.vocabulary import HELP, VERSION
+from services.control.cli.verb import HELP
+from services.control.cli.vocabulary import MONITOR, TOP, VERSION
 from services.control.cli.words import UsageError
 
 PROGRAM: Final = "control-cli"
 TIMEOUT_S: Final = 5.0
 _COMPLETION_TIMEOUT_S: Final = 0.5
 
+WATCH: Final = "--watch"
+DEFAULT_WATCH_S: Final = 2.0  # as watch(1)
+TOP_INTERVAL_S: Final = 1.0
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
+
 DONE: Final = 0
 REFUSED: Final = 1
 USAGE: Final = 2
 NO_ROUTER: Final = 3
+EXIT_STATUSES: Final = {
+    DONE: "done",
+    REFUSED: "refused, by the kernel or by the router: its phrase, and what to do",
+    USAGE: "wrong usage: the word that does not fit, what was expected, and the usage line",
+    NO_ROUTER: "no router there: the run directory that was tried, and why",
+}
 _BROKEN_PIPE: Final = 141  # 128 + SIGPIPE: what a shell reports of `ip` in the same place
 
 _EPILOG: Final = "\n".join(
@@ -41,6 +55,7 @@ _EPILOG: Final = "\n".join(
     ]
 )
 
+FLUSH: Final = "route.flush"
 _ONE_IN_A_LIST: Final = ("route.get",)  # `ip -j` puts a single result into a list
 _INDENT: Final = 4  # as `ip -p`
 
@@ -63,8 +78,25 @@ class _Output:
         if self.as_json:
             return self.write(self._json([result] if method in _ONE_IN_A_LIST else result))
         sections = view(result)
-        on_terminal = sys.stdout is not None and sys.stdout.isatty()
-        return self.write(as_terminal_text(sections, sys.stdout) if on_terminal else as_text(sections))
+        return self.write(as_terminal_text(sections, sys.stdout) if self.on_terminal else as_text(sections))
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person sees it."""
+        return sys.stdout is not None and sys.stdout.isatty()
+
+    def watch(self, look: Look, method: str, interval_s: float) -> int:
+        """Show a method's result again and again, until the reader ends it or goes away."""
+        from services.control.cli.live import watch, watch_on_screen  # noqa: PLC0415
+        from services.control.cli.views import DETAILED_VIEWS, VIEWS  # noqa: PLC0415
+
+        if self.as_json or not self.on_terminal:
+            between = iter([""])
+            separator = "" if self.as_json else "\n"
+            return watch(lambda: self.write(next(between, separator)) or self.show(method, look()), interval_s)
+        view = (self.detailed and DETAILED_VIEWS.get(method)) or VIEWS[method]
+        watch_on_screen(lambda: view(look()), interval_s)
+        return DONE
 
     def _json(self, result: Any) -> str:
         return dumps(result, indent=self.indent, separators=None if self.indent else (",", ":")) + "\n"
@@ -138,33 +170,38 @@ def _command(
         bool, typer.Option("-d", "-details", "--details", help="More: the policy of interfaces.")
     ] = False,
     run_dir: Annotated[
-        Path, typer.Option(envvar=RUN_DIR_VARIABLE, help="The router's run directory.")
+        Path, typer.Option(envvar=RUN_DIR_VARIABLE, metavar="DIR", help="The router's run directory.")
     ] = DEFAULT_RUN_DIR,
     timeout: Annotated[
-        float, typer.Option(min=0.01, max=3600, help="Seconds to wait for the router's answer.")
+        float, typer.Option(min=0.01, max=3600, metavar="SECONDS", help="Seconds to wait for the router's answer.")
     ] = TIMEOUT_S,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=86_400, metavar="[SECONDS]", help=f"Show again every so many seconds ({DEFAULT_WATCH_S:g})."
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("-V", "-Version", "--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
 ) -> None:
     output = _Output(as_json or pretty, _INDENT if pretty else None, details)
-    raise typer.Exit(_run(words or [], run_dir, timeout, output))
+    raise typer.Exit(_run(words or [], run_dir, timeout, output, watch))
 
 
-def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output) -> int:
+def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output, watch_s: float | None = None) -> int:
     """Do what a command line asks for and return the exit status."""
     request: Request | None = None
     try:
         request = parse(tokens)
+        if watch_s is not None:
+            _check_watchable(request)
         if request.method == HELP:
             return output.write(_help(request))
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
-        result = ask(run_dir, request, timeout_s)
-        if request.method == PROBE:
-            return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
-        return output.show(request.method, result)
+        return _ask_and_show(request, run_dir, timeout_s, output, watch_s)
     except UsageError as error:
         return _complain(error, USAGE, error.usage)
     except NoRouterError as error:
@@ -175,6 +212,42 @@ def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output
         return _complain(error, REFUSED)
     except HopwireError as error:
         return _complain(error, REFUSED)
+
+
+def _ask_and_show(request: Request, run_dir: Path, timeout_s: float, output: _Output, watch_s: float | None) -> int:
+    method = request.method
+    if method == MONITOR:
+        from services.control.cli.monitor import monitor  # noqa: PLC0415
+
+        return _until_interrupt(lambda: monitor(run_dir, request.params, timeout_s, output.as_json, output.write))
+    look = Look(lambda question: ask(run_dir, question, timeout_s), request)
+    if method == TOP and watch_s is None and output.on_terminal and not output.as_json:
+        watch_s = TOP_INTERVAL_S
+    if watch_s is not None:
+        interval_s = watch_s
+        return _until_interrupt(lambda: output.watch(look, method, interval_s))
+    result = look()
+    while method == FLUSH and result["more"]:  # control removes so many at one go
+        result = look()
+    if method == PROBE:
+        return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
+    return output.show(method, result)
+
+
+def _until_interrupt(action: Callable[[], int]) -> int:
+    """Return an action's exit status; Ctrl-C is how a person ends what has no end."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _check_watchable(request: Request) -> None:
+    from services.control.cli.views import CHANGING, VIEWS  # noqa: PLC0415 - not for help or wrong usage
+
+    if request.method not in VIEWS or request.method in (*CHANGING, VERSION):
+        usage = "OBJECT [VERB] ..." if request.method == HELP else usage_of(request.method)
+        raise UsageError("", "--watch", "only what shows the router can be shown again and again", usage)
 
 
 def _show_probed(neighbour: Mapping[str, Any] | None, request: Request, output: _Output) -> int:
@@ -196,6 +269,19 @@ def _complain(error: HopwireError, status: int, usage: str | None = None) -> int
     return status
 
 
+def with_interval(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which `--watch`, whose seconds may be left out, has them."""
+    given = list(arguments)
+    for place, argument in enumerate(given):
+        if argument == "--":
+            break
+        if argument == WATCH:
+            following = given[place + 1 : place + 2]
+            has_seconds = bool(following) and _SECONDS.fullmatch(following[0]) is not None
+            given[place : place + 1 + has_seconds] = [f"{WATCH}={following[0] if has_seconds else DEFAULT_WATCH_S}"]
+    return given
+
+
 def main() -> None:
     """Run the program; it ends with its exit status."""
-    app(prog_name=PROGRAM)
+    app(prog_name=PROGRAM, args=with_interval(sys.argv[1:]))

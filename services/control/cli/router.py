@@ -40,7 +40,7 @@ def ask(run_dir: Path, request: Request, timeout_s: float) -> Any:
     """
     run_dir = run_dir.absolute()
     endpoint = Endpoints(run_dir).control_rpc
-    _check_listening(run_dir, endpoint.removeprefix("ipc://"), timeout_s)
+    check_listening(Endpoints(run_dir), timeout_s)
 
     import zmq  # noqa: PLC0415 - a quarter of a second that help, completion and wrong usage do not pay
 
@@ -60,11 +60,13 @@ def ask(run_dir: Path, request: Request, timeout_s: float) -> Any:
             client.close()
 
 
-def _check_listening(run_dir: Path, path: str, timeout_s: float) -> None:
+def check_listening(endpoints: Endpoints, timeout_s: float) -> None:
     """Say at once what ZeroMQ, which waits for a peer to appear, would say after the timeout.
 
-    :raises NoRouterError: nobody listens at `path`.
+    :raises NoRouterError: no control service listens in the run directory.
     """
+    run_dir = endpoints.run_dir
+    path = endpoints.control_rpc.removeprefix("ipc://")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout_s)
         try:

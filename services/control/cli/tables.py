@@ -79,16 +79,24 @@ def _aligned(content: Table) -> str:
 def as_terminal_text(sections: Iterable[Section], terminal: TextIO) -> str:
     """Return sections as text for this terminal: its width, its colours."""
     from rich.console import Console  # noqa: PLC0415 - 80 ms that output to a file or a pipe does not pay
-    from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=terminal, highlight=False)
-    shown = [section for section in sections if isinstance(section, str) or section.rows]
     with console.capture() as captured:
-        for number, section in enumerate(shown):
-            if number:
-                console.print()
-            console.print(Text(section) if isinstance(section, str) else _grid(section), crop=False)
+        console.print(renderables(sections), crop=False)
     return captured.get()
+
+
+def renderables(sections: Iterable[Section]) -> Any:
+    """Return sections as one thing that rich prints, with an empty line between them."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    parts: list[Any] = []
+    for section in sections:
+        if isinstance(section, str) or section.rows:
+            parts += [Text("")] if parts else []
+            parts.append(Text(section) if isinstance(section, str) else _grid(section))
+    return Group(*parts)
 
 
 def _grid(content: Table) -> Any:

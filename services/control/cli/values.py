@@ -114,6 +114,10 @@ def _choice(text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
+def _scope(text: str) -> int | str:
+    return text if text in _SCOPES else _number(text, 0, 255)
+
+
 def _nud(text: str) -> str:
     if text != "permanent":
         raise ValueError(text)
@@ -126,6 +130,19 @@ def _choices(*choices: str) -> Value:
 
 _TABLES: Final = ("main", "local", "all")
 _PROTOCOLS: Final = ("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis")
+_SCOPES: Final = ("global", "site", "link", "host", "nowhere")
+_TYPES: Final = (
+    "unicast",
+    "local",
+    "broadcast",
+    "anycast",
+    "multicast",
+    "blackhole",
+    "unreachable",
+    "prohibit",
+    "throw",
+    "nat",
+)
 
 ADDRESS: Final = Value("an IPv4 address", lambda text: str(_address(text)))
 DESTINATION: Final = Value("a prefix such as 10.0.0.0/8, an IPv4 address, or default", _destination, ("default",))
@@ -134,6 +151,8 @@ DEVICE: Final = Value("the name of an interface (15 bytes at most, no space, sla
 MAC: Final = Value("a MAC address such as 02:00:00:00:00:01", _mac)
 PROTOCOL: Final = Value("a routing protocol's name or number 0 to 255", _protocol, _PROTOCOLS)
 TABLE: Final = Value("a table: main, local or all", lambda text: _choice(text, _TABLES), _TABLES)
+SCOPE: Final = Value("a scope: global, site, link, host, nowhere or a number 0 to 255", _scope, _SCOPES)
+ROUTE_TYPE: Final = Value(f"a type of route: {', '.join(_TYPES)}", lambda text: _choice(text, _TYPES), _TYPES)
 NUD: Final = Value("permanent (the arp service sees to all other states)", _nud, ("permanent",))
 METRIC: Final = _numbers("a number", 0, _U32_MAX)
 ROUTE_MTU: Final = _numbers("a number of bytes", 0, _U32_MAX)

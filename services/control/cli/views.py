@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from services.control.cli.counter_view import counters
+from services.control.cli.figure_views import drops, fib, traffic
 from services.control.cli.tables import Column, Section, table
 
 Result = Mapping[str, Any]
@@ -39,6 +40,8 @@ _ROUTE_COLUMNS: Final = (
 _ROUTE_GET_COLUMNS: Final = (
     _DESTINATION,
     _TYPE,
+    Column("FROM", "from", optional=True),
+    Column("IIF", "iif", optional=True),
     Column("PREFIX", "prefix"),
     Column("VIA", "gateway"),
     _DEV,
@@ -146,11 +149,15 @@ def _neighbours(result: Iterable[Result]) -> list[Section]:
     return [table(_NEIGHBOUR_COLUMNS, rows)]
 
 
-def _status(result: Result) -> list[Section]:
+def _summary(result: Result) -> str:
     ready = "ready" if result["ready"] else "not ready"
     lines = [f"hopwire {result['version']}: {ready}, state generation {result['generation']}"]
     lines += [f"waits for: {text}" for text in result["waiting_for"]]
     lines += [f"warning: {text}" for text in result["warnings"]]
+    return "\n".join(lines)
+
+
+def _services(result: Result) -> Section:
     services = (
         {
             **service,
@@ -159,6 +166,10 @@ def _status(result: Result) -> list[Section]:
         }
         for service in result["services"]
     )
+    return table(_SERVICE_COLUMNS, services)
+
+
+def _status(result: Result) -> list[Section]:
     interfaces = (
         {
             **interface,
@@ -168,7 +179,17 @@ def _status(result: Result) -> list[Section]:
         }
         for interface in result["interfaces"]
     )
-    return ["\n".join(lines), table(_SERVICE_COLUMNS, services), table(_INTERFACE_COLUMNS, interfaces)]
+    return [_summary(result), _services(result), table(_INTERFACE_COLUMNS, interfaces)]
+
+
+def _top(result: Result) -> list[Section]:
+    happening = [drop for drop in result["drops"] if drop["rate"]]
+    return [
+        _summary(result),
+        *traffic(result["interfaces"]),
+        *(drops(happening) if happening else ["nothing is dropped now"]),
+        _services(result),
+    ]
 
 
 def _config(result: Result) -> list[Section]:
@@ -197,9 +218,16 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "config.show": _config,
     "counters": counters,
     "status": _status,
+    "show.drops": drops,
+    "show.interfaces": traffic,
+    "show.fib": fib,
+    "top": _top,
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],
 }
 """By method; those that are not here have no result to show."""
+
+CHANGING: Final = frozenset({"neigh.probe"})
+"""Those that have a view, and yet do something."""
 
 DETAILED_VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {"link.show": _links_and_policies}
 """Those that show more where details are asked for."""

@@ -6,9 +6,9 @@ since the first match decides what an abbreviation means. Words of `ip` that are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
+from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
     DESTINATION,
@@ -17,70 +17,19 @@ from services.control.cli.values import (
     LINK_MTU,
     MAC,
     MARTIANS,
-    METRIC,
     NUD,
     PARAMETER,
-    PROTOCOL,
     REVERSE_PATH,
-    ROUTE_MTU,
+    SCOPE,
     SWITCH,
-    TABLE,
-    WEIGHT,
-    Value,
 )
+from services.control.cli.verb import HELP, SHOW, Operand, Verb
 from services.control.cli.words import Keyword, Word
 
-HELP: Final = "help"
 VERSION: Final = "version"
+MONITOR: Final = "monitor"
+TOP: Final = "top"
 NEXTHOP: Final = "nexthop"
-
-
-class Operand(NamedTuple):
-    """What stands in a line without a keyword."""
-
-    key: str
-    value: Value
-    leads: tuple[str, ...] = ()
-    """Words that may stand before it and add nothing."""
-    typed: bool = False
-    """Whether a route type may stand before it."""
-
-
-@dataclass(frozen=True)
-class Verb:
-    """The words of one verb."""
-
-    method: str
-    usage: str
-    words: tuple[Word, ...] = ()
-    operand: Operand | None = None
-    hop_words: tuple[Word, ...] = ()
-    """The words behind each `nexthop`; empty where there is none."""
-    required: tuple[str, ...] = ()
-    """Params without which the line is not complete, in the order in which they are asked for."""
-    at_least_one: tuple[str, ...] = ()
-    filters: tuple[str, ...] = ()
-    """Words of `ip` that are not offered, and would else pass for the operand."""
-
-
-_DEV: Final = (Word("dev", "dev", DEVICE), Word("oif", "dev", DEVICE))
-_VIA: Final = Word("via", "via", ADDRESS)
-_ROUTE_WORDS: Final = (
-    Word("src", "src", ADDRESS),
-    _VIA,
-    Word("metric", "metric", METRIC, abbreviable=True),
-    Word("priority", "metric", METRIC, abbreviable=True),
-    Word("preference", "metric", METRIC),
-    Word("mtu", "mtu", ROUTE_MTU),
-    Word("onlink", "onlink"),
-    Word("protocol", "proto", PROTOCOL, abbreviable=True),
-    *_DEV,
-)
-_HOP_WORDS: Final = (_VIA, *_DEV, Word("weight", "weight", WEIGHT))
-_ROUTE_USAGE: Final = (
-    "route {add|replace|del} [unicast|blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev NAME] [metric N] "
-    "[mtu BYTES] [src ADDRESS] [proto NAME|N] [onlink] [nexthop [via ADDRESS] [dev NAME] [weight N]]..."
-)
 
 
 _POLICY_WORDS: Final = (
@@ -115,31 +64,22 @@ PARAMETERS: Final = (
 _PARAMETER_WORDS: Final = tuple(Word(name, name, PARAMETER) for name in PARAMETERS)
 
 
-def _route_change(name: str) -> Verb:
-    return Verb(
-        method=f"route.{name}",
-        usage=_ROUTE_USAGE,
-        words=_ROUTE_WORDS,
-        operand=Operand("dst", DESTINATION, leads=("to",), typed=True),
-        hop_words=_HOP_WORDS,
-        required=("dst",),
-    )
-
-
-def _address_change(name: str) -> Verb:
+def _address_change(name: str, summary: str) -> Verb:
     return Verb(
         method=f"addr.{name}",
-        usage="addr {add|del} ADDRESS/LENGTH dev NAME",
+        usage="addr {add|change|replace|del} ADDRESS/LENGTH dev NAME",
+        summary=summary,
         words=(Word("dev", "dev", DEVICE),),
         operand=Operand("address", INTERFACE_ADDRESS, leads=("local",)),
         required=("address", "dev"),
     )
 
 
-def _device_show(name: str) -> Verb:
+def _device_show(name: str, summary: str) -> Verb:
     return Verb(
         method=f"{name}.show",
         usage=f"{name} show [[dev] NAME]",
+        summary=summary,
         words=(Word("dev", "dev", DEVICE),),
         operand=Operand("dev", DEVICE),
         filters=("up", "dynamic", "permanent", "primary", "secondary"),
@@ -151,10 +91,11 @@ _NEIGHBOUR_DEV: Final = Word("dev", "dev", DEVICE)
 _NEIGHBOUR_FILTERS: Final = ("nud", "proxy", "router", "unused", "vrf", "master", "nomaster", "managed", "use")
 
 
-def _neighbour_change(name: str) -> Verb:
+def _neighbour_change(name: str, summary: str) -> Verb:
     return Verb(
         method=f"neigh.{name}",
         usage="neigh {add|replace} ADDRESS lladdr MAC dev NAME [nud permanent]",
+        summary=summary,
         words=(Word("lladdr", "lladdr", MAC), _NEIGHBOUR_DEV, Word("nud", "nud", NUD)),
         operand=_NEIGHBOUR,
         required=("dst", "lladdr", "dev"),
@@ -162,10 +103,11 @@ def _neighbour_change(name: str) -> Verb:
     )
 
 
-def _neighbour_verb(name: str) -> Verb:
+def _neighbour_verb(name: str, summary: str) -> Verb:
     return Verb(
         method=f"neigh.{name}",
         usage=f"neigh {name} ADDRESS dev NAME",
+        summary=summary,
         words=(_NEIGHBOUR_DEV,),
         operand=_NEIGHBOUR,
         required=("dst", "dev"),
@@ -173,47 +115,35 @@ def _neighbour_verb(name: str) -> Verb:
     )
 
 
-_SHOW: Final = (Keyword("show", "show"), Keyword("lst", "show"), Keyword("list", "show"))
-
 OBJECTS: Final = (
     Keyword("address", "addr"),
     Keyword("route", "route"),
     Keyword("neighbor", "neigh"),
     Keyword("neighbour", "neigh"),
     Keyword("link", "link"),
+    Keyword("tunnel", None),
+    Keyword("token", None),
+    Keyword("maddress", None),
+    Keyword("monitor", "monitor"),
     Keyword("counters", "counters"),
     Keyword("status", "status"),
+    Keyword("show", "show"),
+    Keyword("top", "top"),
     Keyword("config", "config"),
     Keyword("version", "version"),
     Keyword("help", HELP),
 )
 
 VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
-    "route": (
-        *_SHOW,
-        Keyword("add", "add"),
-        Keyword("change", None),
-        Keyword("chg", None, abbreviable=False),
-        Keyword("replace", "replace"),
-        Keyword("prepend", None),
-        Keyword("append", None),
-        Keyword("test", None),
-        Keyword("delete", "del"),
-        Keyword("get", "get"),
-        Keyword("flush", None),
-        Keyword("save", None),
-        Keyword("restore", None),
-        Keyword("showdump", None),
-        Keyword("help", HELP),
-    ),
+    "route": ROUTE_VERB_WORDS,
     "addr": (
         Keyword("add", "add"),
-        Keyword("change", None),
-        Keyword("chg", None, abbreviable=False),
-        Keyword("replace", None),
+        Keyword("change", "change"),
+        Keyword("chg", "change", abbreviable=False),
+        Keyword("replace", "replace"),
         Keyword("delete", "del"),
-        *_SHOW,
-        Keyword("flush", None),
+        *SHOW,
+        Keyword("flush", "flush"),
         Keyword("save", None),
         Keyword("showdump", None),
         Keyword("restore", None),
@@ -225,7 +155,7 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("change", "set"),
         Keyword("replace", None),
         Keyword("delete", None),
-        *_SHOW,
+        *SHOW,
         Keyword("xstats", None),
         Keyword("afstats", None),
         Keyword("property", None),
@@ -238,43 +168,49 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("replace", "replace"),
         Keyword("delete", "del"),
         Keyword("get", None),
-        *_SHOW,
+        *SHOW,
         Keyword("flush", "flush"),
         Keyword("probe", "probe"),
         Keyword("help", HELP),
     ),
-    "config": (*_SHOW, Keyword("set", "set"), Keyword("help", HELP)),
+    "show": (
+        Keyword("drops", "drops"),
+        Keyword("interfaces", "interfaces"),
+        Keyword("fib", "fib"),
+        Keyword("help", HELP),
+    ),
+    "config": (*SHOW, Keyword("set", "set"), Keyword("help", HELP)),
 }
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
-    "route": {
-        "show": Verb(
-            method="route.show",
-            usage="route show [PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] [table main|local|all]",
+    "route": ROUTE_VERBS,
+    "addr": {
+        "show": _device_show("addr", "Show the interfaces and their IPv4 addresses."),
+        "add": _address_change("add", "Give an interface an address; refused where it has it already."),
+        "change": _address_change("change", "As replace."),
+        "replace": _address_change("replace", "Give an interface an address, whether it has it already or not."),
+        "del": _address_change("del", "Take an address from an interface."),
+        "flush": Verb(
+            method="addr.flush",
+            usage="addr flush [[dev] NAME] [to PREFIX] [scope NAME]",
+            summary="Remove all IPv4 addresses that have what is given: of this interface, within this prefix, of this "
+            "scope. One of them must be given.",
             words=(
-                Word("table", "table", TABLE, abbreviable=True),
-                Word("protocol", "proto", PROTOCOL, abbreviable=True),
-                *_DEV,
-                _VIA,
+                Word("to", "to", DESTINATION),
+                Word("scope", "scope", SCOPE),
+                Word("dev", "dev", DEVICE),
             ),
-            operand=Operand("dst", DESTINATION, leads=("to", "exact")),
-        ),
-        "add": _route_change("add"),
-        "replace": _route_change("replace"),
-        "del": _route_change("del"),
-        "get": Verb(
-            method="route.get",
-            usage="route get ADDRESS",
-            operand=Operand("dst", ADDRESS, leads=("to",)),
-            required=("dst",),
+            operand=Operand("dev", DEVICE),
+            at_least_one=("dev", "to", "scope"),
+            filters=("up", "dynamic", "permanent", "primary", "secondary", "label", "group", "type", "master"),
         ),
     },
-    "addr": {"add": _address_change("add"), "del": _address_change("del"), "show": _device_show("addr")},
     "link": {
         "set": Verb(
             method="link.set",
             usage="link set [dev] NAME [up|down] [mtu BYTES] [address MAC] [reverse-path off|loose|strict] "
             "[martians strict|linux] [directed-broadcast on|off] [redirects on|off] [proxy-arp on|off]",
+            summary="Change an interface: up or down, its MTU, its MAC, and what the router lets in and out by it.",
             words=(
                 Word("up", "up"),
                 Word("down", "up", flag=False),
@@ -287,32 +223,58 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
             required=("dev",),
             at_least_one=("up", "mtu", "address", *(word.key for word in _POLICY_WORDS)),
         ),
-        "show": _device_show("link"),
+        "show": _device_show("link", "Show the interfaces; with -d, the policy of each as well."),
     },
     "neigh": {
         "show": Verb(
             method="neigh.show",
             usage="neigh show [ADDRESS] [dev NAME]",
+            summary="Show the neighbours that the arp service knows, and the frames that wait for them.",
             words=(_NEIGHBOUR_DEV,),
             operand=_NEIGHBOUR,
             filters=_NEIGHBOUR_FILTERS,
         ),
-        "add": _neighbour_change("add"),
-        "replace": _neighbour_change("replace"),
-        "del": _neighbour_verb("del"),
+        "add": _neighbour_change("add", "Make a permanent entry; refused where there is an entry of any kind."),
+        "replace": _neighbour_change("replace", "Make an entry permanent, whatever there is."),
+        "del": _neighbour_verb("del", "Remove an entry of any kind."),
         "flush": Verb(
             method="neigh.flush",
             usage="neigh flush [all] [dev NAME]",
+            summary="Remove all entries that are not permanent.",
             words=(Word("all", "all"), _NEIGHBOUR_DEV),
             filters=_NEIGHBOUR_FILTERS,
         ),
-        "probe": _neighbour_verb("probe"),
+        "probe": _neighbour_verb("probe", "Have the neighbour asked now, and show what came of it."),
+    },
+    "show": {
+        "drops": Verb(
+            method="show.drops",
+            usage="show drops [INTERFACE]",
+            summary="Show every frame that was dropped, by reason and interface, with what the reason means.",
+            words=(Word("dev", "dev", DEVICE),),
+            operand=Operand("dev", DEVICE),
+        ),
+        "interfaces": Verb(
+            method="show.interfaces",
+            usage="show interfaces [INTERFACE]",
+            summary="Show the state of each interface of the router and its rates over a second, or with --watch over "
+            "the time since the last look.",
+            words=(Word("dev", "dev", DEVICE),),
+            operand=Operand("dev", DEVICE),
+        ),
+        "fib": Verb(
+            method="show.fib",
+            usage="show fib",
+            summary="Show the forwarder's table: its size, its generation against that of control, its memory, its "
+            "paths and groups of next hops.",
+        ),
     },
     "config": {
-        "show": Verb(method="config.show", usage="config show"),
+        "show": Verb(method="config.show", usage="config show", summary="Show the configuration in force."),
         "set": Verb(
             method="config.set",
             usage="config set PARAMETER VALUE [PARAMETER VALUE ...]",
+            summary="Change numbers of the configuration, at once, until control ends.",
             words=_PARAMETER_WORDS,
             at_least_one=tuple(word.key for word in _PARAMETER_WORDS),
         ),
@@ -320,22 +282,36 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
 }
 
 SINGLE: Final[Mapping[str, Verb]] = {
-    "counters": Verb(method="counters", usage="counters"),
-    "status": Verb(method="status", usage="status"),
-    "version": Verb(method=VERSION, usage="version"),
+    "monitor": Verb(
+        method=MONITOR,
+        usage="monitor [all] [link] [address] [route] [neigh]",
+        summary="Show changes of links, addresses, routes and neighbours as they come, a line each, until Ctrl-C.",
+        words=(
+            Word("all", "all"),
+            Word("link", "link", abbreviable=True),
+            Word("address", "address", abbreviable=True),
+            Word("route", "route", abbreviable=True),
+            Word("neighbor", "neigh", abbreviable=True),
+            Word("neighbour", "neigh", abbreviable=True),
+        ),
+    ),
+    "top": Verb(
+        method=TOP,
+        usage="top",
+        summary="Show rates by interface and by drop reason and the health of the services, renewed every second; q or "
+        "Ctrl-C ends it. Where there is no terminal, show them once.",
+    ),
+    "counters": Verb(
+        method="counters",
+        usage="counters [INTERFACE]",
+        summary="Show what each interface counted, every drop with its reason, and whether the sums agree.",
+        words=(Word("dev", "dev", DEVICE),),
+        operand=Operand("dev", DEVICE),
+    ),
+    "status": Verb(
+        method="status",
+        usage="status",
+        summary="Show whether the router is ready, what it waits for, its services and its interfaces.",
+    ),
+    "version": Verb(method=VERSION, usage="version", summary="Show the version; no router is needed."),
 }
-
-ROUTE_TYPES: Final = (
-    Keyword("local", None, abbreviable=False),
-    Keyword("nat", None, abbreviable=False),
-    Keyword("broadcast", None),
-    Keyword("brd", None, abbreviable=False),
-    Keyword("anycast", None),
-    Keyword("multicast", None),
-    Keyword("prohibit", "prohibit"),
-    Keyword("unreachable", "unreachable"),
-    Keyword("blackhole", "blackhole"),
-    Keyword("xresolve", None),
-    Keyword("unicast", "unicast"),
-    Keyword("throw", None, abbreviable=False),
-)

@@ -8,13 +8,13 @@ import pytest
 from services.common.bus import RpcRefusedError
 from services.control.rpc_params import (
     AddressParams,
-    DestinationParams,
     DeviceFilter,
     LinkParams,
     NextHopSpec,
     NoParams,
     Params,
     RouteFilter,
+    RouteQuestion,
     RouteSpec,
     checked,
 )
@@ -100,7 +100,7 @@ def test_short_forms() -> None:
             "metrik: no such parameter; there are: dst, type, ",
         ),
         (RouteFilter, {"table": "100"}, "table: should be 'main', 'local' or 'all'"),
-        (DestinationParams, {"dst": "10.0.0.0/8"}, "dst: '10.0.0.0/8' is not an IPv4 address"),
+        (RouteQuestion, {"dst": "10.0.0.0/8"}, "dst: '10.0.0.0/8' is not an IPv4 address"),
         (AddressParams, {"address": "10.0.0.1/40", "dev": "e"}, "address: '10.0.0.1/40' is not an address such as"),
         (LinkParams, {"dev": "e"}, "give up, mtu, address, reverse_path, "),
         (LinkParams, {"dev": "e", "address": "02:00"}, "address: '02:00' is not a MAC address such as"),

@@ -9,15 +9,22 @@ from services.control.cli.completion import Candidates, candidates
 ROUTE_WORDS = ["src", "via", "metric", "priority", "preference", "mtu", "onlink", "protocol", "dev", "oif", "nexthop"]
 ROUTE_TYPES = ["prohibit", "unreachable", "blackhole", "unicast"]
 POLICY_WORDS = ["reverse-path", "martians", "directed-broadcast", "redirects", "proxy-arp"]
+OBJECTS = [
+    *("addr", "route", "neigh", "link", "monitor", "counters", "status", "show", "top", "config", "version", "help")
+]
+KERNEL_TYPES = [
+    *("unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", "nat")
+]
+SELECTORS = ["table", "protocol", "scope", "type", "dev", "oif", "via", "root", "match"]
 LINK_WORDS = ["up", "down", "mtu", "address", *POLICY_WORDS]
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", Candidates(["addr", "route", "neigh", "link", "counters", "status", "config", "version", "help"])),
-        ("route", Candidates(["show", "add", "replace", "del", "get", "help"])),
-        ("r", Candidates(["show", "add", "replace", "del", "get", "help"])),
+        ("", Candidates(OBJECTS)),
+        ("route", Candidates(["show", "add", "replace", "del", "get", "flush", "help"])),
+        ("r", Candidates(["show", "add", "replace", "del", "get", "flush", "help"])),
         ("link", Candidates(["set", "show", "help"])),
         ("route add", Candidates(["default", *ROUTE_TYPES, *ROUTE_WORDS])),
         ("route add default", Candidates(ROUTE_WORDS)),
@@ -31,16 +38,24 @@ LINK_WORDS = ["up", "down", "mtu", "address", *POLICY_WORDS]
         ("route add default nexthop via 10.1.1.1 nexthop", Candidates(["via", "dev", "oif", "weight", "nexthop"])),
         ("route show table", Candidates(["main", "local", "all"])),
         ("link set", Candidates([*LINK_WORDS, "dev"], interfaces=True)),
-        ("link set eth0", Candidates([*LINK_WORDS, "dev"])),
+        ("link set eth0", Candidates(LINK_WORDS)),
         ("link set dev eth0", Candidates(LINK_WORDS)),
         ("addr show", Candidates(["dev"], interfaces=True)),
         ("neigh show", Candidates(["dev"])),
         ("neigh add 10.0.0.1", Candidates(["lladdr", "dev", "nud"])),
         ("neigh add 10.0.0.1 nud", Candidates(["permanent"])),
-        ("counters", Candidates([])),
+        ("counters", Candidates(["dev"], interfaces=True)),
+        ("counters eth0", Candidates([])),
+        ("monitor route", Candidates(["all", "link", "address", "neighbor", "neighbour"])),
+        ("top", Candidates([])),
+        ("show", Candidates(["drops", "interfaces", "fib", "help"])),
+        ("show drops", Candidates(["dev"], interfaces=True)),
+        ("addr flush", Candidates(["to", "scope", "dev"], interfaces=True)),
+        ("route show type", Candidates([*KERNEL_TYPES])),
+        ("route get 10.0.0.1 from 10.0.0.2 iif", Candidates([], interfaces=True)),
         ("help", Candidates([])),
         ("rule", Candidates([])),
-        ("route flush", Candidates([])),
+        ("route flush", Candidates(["default", *SELECTORS])),
         ("route help", Candidates([])),
     ],
 )

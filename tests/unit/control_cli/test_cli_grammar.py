@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
-from services.control.cli.vocabulary import HELP, VERSION
+from services.control.cli.verb import HELP
+from services.control.cli.vocabulary import MONITOR, TOP, VERSION
 from services.control.cli.words import UsageError
 
 ROUTES: list[tuple[str, str, dict[str, Any]]] = [
@@ -83,6 +84,23 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
         {"dev": "eth0", "via": "10.1.1.1", "proto": "kernel", "table": "all"},
     ),
     ("route show table local", "route.show", {"table": "local"}),
+    ("route show root 10.0.0.0/8", "route.show", {"root": "10.0.0.0/8"}),
+    ("route show to root 10.0.0.0/8", "route.show", {"root": "10.0.0.0/8"}),
+    ("route show match 10.2.3.4", "route.show", {"match": "10.2.3.4/32"}),
+    ("route list root default match 10.2.0.0/16", "route.show", {"root": "default", "match": "10.2.0.0/16"}),
+    ("route show scope link type unicast", "route.show", {"scope": "link", "type": "unicast"}),
+    ("route show scope 7 type throw", "route.show", {"scope": 7, "type": "throw"}),
+    ("route flush 10.2.0.0/16", "route.flush", {"dst": "10.2.0.0/16"}),
+    ("route flush root 10.0.0.0/8 proto bgp", "route.flush", {"root": "10.0.0.0/8", "proto": "bgp"}),
+    ("route flush table all", "route.flush", {"table": "all"}),
+    ("route flush dev eth0 via 10.1.1.1", "route.flush", {"dev": "eth0", "via": "10.1.1.1"}),
+    ("r f p 42", "route.flush", {"proto": 42}),
+    ("route get 10.2.3.4 from 10.9.0.1", "route.get", {"dst": "10.2.3.4", "src": "10.9.0.1"}),
+    (
+        "route get to 10.2.3.4 from 10.9.0.1 iif eth0",
+        "route.get",
+        {"dst": "10.2.3.4", "src": "10.9.0.1", "iif": "eth0"},
+    ),
     ("route get 10.2.3.4", "route.get", {"dst": "10.2.3.4"}),
     ("route get to 10.2.3.4", "route.get", {"dst": "10.2.3.4"}),
 ]
@@ -93,6 +111,22 @@ OTHERS: list[tuple[str, str, dict[str, Any]]] = [
     ("addr add local 10.0.0.1/255.255.255.0 dev eth0", "addr.add", {"address": "10.0.0.1/24", "dev": "eth0"}),
     ("addr add 10.0.0.1 dev eth0", "addr.add", {"address": "10.0.0.1/32", "dev": "eth0"}),
     ("addr del 10.0.0.1/24 dev eth0", "addr.del", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr replace 10.0.0.1/24 dev eth0", "addr.replace", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr change 10.0.0.1/24 dev eth0", "addr.change", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("a chg 10.0.0.1/24 dev eth0", "addr.change", {"address": "10.0.0.1/24", "dev": "eth0"}),
+    ("addr flush eth0", "addr.flush", {"dev": "eth0"}),
+    ("a f dev eth0 scope link", "addr.flush", {"dev": "eth0", "scope": "link"}),
+    ("addr flush to 10.0.0.0/8", "addr.flush", {"to": "10.0.0.0/8"}),
+    ("counters eth0", "counters", {"dev": "eth0"}),
+    ("show drops", "show.drops", {}),
+    ("sh d eth0", "show.drops", {"dev": "eth0"}),
+    ("show interfaces dev eth0", "show.interfaces", {"dev": "eth0"}),
+    ("sh f", "show.fib", {}),
+    ("top", TOP, {}),
+    ("monitor", MONITOR, {}),
+    ("mon a r", MONITOR, {"address": True, "route": True}),
+    ("monitor link neigh", MONITOR, {"link": True, "neigh": True}),
+    ("monitor all", MONITOR, {"all": True}),
     ("addr", "addr.show", {}),
     ("addr show", "addr.show", {}),
     ("addr show eth0", "addr.show", {"dev": "eth0"}),
@@ -186,14 +220,38 @@ DEVICE = "the name of an interface (15 bytes at most, no space, slash or colon) 
 
 LINK_WORDS = "up, down, mtu, address, reverse-path, martians, directed-broadcast, redirects or proxy-arp is expected"
 
+OBJECTS = (
+    "an object is expected: addr, route, neigh, link, monitor, counters, status, show, top, config, version or help"
+)
+SELECTORS = "table, protocol, scope, type, dev, via, root or match is expected"
+
 WRONG: list[tuple[str, str, str | None, str]] = [
-    ("", "", None, "an object is expected: addr, route, neigh, link, counters, status, config, version or help"),
-    ("rule", "", "rule", "an object is expected: addr, route, neigh, link, counters, status, config, version or help"),
-    ("route foo", "route", "foo", "show, add, replace, del, get or help is expected"),
-    ("r c 10.0.0.0/8", "route", "c", 'ip\'s "change" is not offered; use show, add, replace, del, get or help'),
-    ("r ap 10.0.0.0/8", "route", "ap", 'ip\'s "append" is not offered; use show, add, replace, del, get or help'),
-    ("r f", "route", "f", 'ip\'s "flush" is not offered; use show, add, replace, del, get or help'),
-    ("r sa", "route", "sa", 'ip\'s "save" is not offered; use show, add, replace, del, get or help'),
+    ("", "", None, OBJECTS),
+    ("rule", "", "rule", OBJECTS),
+    ("route foo", "route", "foo", "show, add, replace, del, get, flush or help is expected"),
+    ("r c 10.0.0.0/8", "route", "c", 'ip\'s "change" is not offered; use show, add, replace, del, get, flush or help'),
+    (
+        "r ap 10.0.0.0/8",
+        "route",
+        "ap",
+        'ip\'s "append" is not offered; use show, add, replace, del, get, flush or help',
+    ),
+    ("route flush", "route flush", None, SELECTORS),
+    ("route flush metric 5", "route flush", "metric", f'ip\'s "metric" is not offered; use {SELECTORS[:-12]}'),
+    (
+        "route show scope nobody",
+        "route show",
+        "nobody",
+        'a scope: global, site, link, host, nowhere or a number 0 to 255 is expected after "scope"',
+    ),
+    ("addr flush", "addr flush", None, "to, scope or dev is expected"),
+    ("show", "show", None, "drops, interfaces, fib or help is expected"),
+    ("show rules", "show", "rules", "drops, interfaces, fib or help is expected"),
+    ("t", "", "t", OBJECTS),
+    ("m", "", "m", OBJECTS),
+    ("monitor rule", "monitor", "rule", "all, link, address, route or neighbor is expected"),
+    ("top eth0", "top", "eth0", "nothing more is expected"),
+    ("r sa", "route", "sa", 'ip\'s "save" is not offered; use show, add, replace, del, get, flush or help'),
     ("l a d0", "link", "a", 'ip\'s "add" is not offered; use set, show or help'),
     (
         "n c 10.0.0.1",
@@ -212,7 +270,7 @@ WRONG: list[tuple[str, str, str | None, str]] = [
     ("neigh add proxy 10.0.0.1", "neigh add", "proxy", 'ip\'s "proxy" is not offered; use lladdr, dev or nud'),
     ("neigh del 10.0.0.1", "neigh del", None, '"dev" is expected'),
     ("neigh flush 10.0.0.1", "neigh flush", "10.0.0.1", "all or dev is expected"),
-    ("a c 10.0.0.1", "addr", "c", 'ip\'s "change" is not offered; use add, del, show or help'),
+    ("a sa", "addr", "sa", 'ip\'s "save" is not offered; use add, change, replace, del, show, flush or help'),
     ("route add", "route add", None, PREFIX),
     ("route add blackhole", "route add", None, f'{PREFIX} after "blackhole"'),
     ("route add to", "route add", None, f'{PREFIX} after "to"'),
@@ -293,11 +351,10 @@ WRONG: list[tuple[str, str, str | None, str]] = [
         "nexthop",
         "dev belongs behind nexthop when there is one",
     ),
-    ("route show type blackhole", "route show", "type", PREFIX),
     ("route show table 7", "route show", "7", 'a table: main, local or all is expected after "table"'),
     ("route get", "route get", None, ADDRESS),
     ("route get 10.0.0.0/8", "route get", "10.0.0.0/8", ADDRESS),
-    ("route get 10.0.0.1 from 10.0.0.2", "route get", "from", "nothing more is expected"),
+    ("route get 10.0.0.1 oif eth0", "route get", "oif", 'ip\'s "oif" is not offered; use from or iif'),
     ("addr add 10.0.0.1/24", "addr add", None, '"dev" is expected'),
     ("addr add dev eth0", "addr add", None, "an IPv4 address such as 10.0.0.1/24 is expected"),
     ("addr add 10.0.0.1/24 brd + dev eth0", "addr add", "brd", "dev is expected"),
@@ -324,7 +381,7 @@ WRONG: list[tuple[str, str, str | None, str]] = [
         'a MAC address such as 02:00:00:00:00:01 is expected after "address"',
     ),
     ("neigh show eth0", "neigh show", "eth0", "an IPv4 address is expected"),
-    ("counters eth0", "counters", "eth0", "nothing more is expected"),
+    ("counters eth0 eth1", "counters", "eth1", "nothing more is expected"),
 ]
 
 
@@ -342,7 +399,7 @@ def test_a_wrong_line_names_the_token_and_what_was_expected(
 def test_an_error_shows_the_usage_of_its_verb() -> None:
     with pytest.raises(UsageError) as caught:
         parse(["addr", "add", "10.0.0.1/24"])
-    assert caught.value.usage == "addr {add|del} ADDRESS/LENGTH dev NAME"
+    assert caught.value.usage == "addr {add|change|replace|del} ADDRESS/LENGTH dev NAME"
     assert usage_of("addr.add") == caught.value.usage
     assert caught.value.usage in usage_lines("addr")
     assert caught.value.usage not in usage_lines("route")

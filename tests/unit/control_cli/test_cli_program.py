@@ -3,12 +3,14 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ class Control:
         answer = self.answers.get(method, {})
         if isinstance(answer, RpcError):
             raise RpcRefusedError(answer)
-        return answer
+        return answer() if callable(answer) else answer
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -183,7 +185,10 @@ def test_params_that_control_cannot_read_are_status_2_with_the_usage(control: Co
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "control-cli: proto foo is unknown",
-        "usage: control-cli route show [PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] [table main|local|all]",
+        (
+            "usage: control-cli route show [[exact|root|match] PREFIX] [dev NAME] [via ADDRESS] [proto NAME|N] "
+            "[scope NAME] [type NAME] [table main|local|all]"
+        ),
     ]
 
 
@@ -352,7 +357,9 @@ def test_help_needs_no_router_and_shows_every_verb(tmp_path: Path) -> None:
     for verb in ("route {add|replace|del}", "route show", "route get", "addr show", "link set", "neigh show", "status"):
         assert f"control-cli {verb}" in done.stdout
     assert run("addr", "help", run_dir=tmp_path).stdout == (
-        "control-cli addr {add|del} ADDRESS/LENGTH dev NAME\ncontrol-cli addr show [[dev] NAME]\n"
+        "control-cli addr show [[dev] NAME]\n"
+        "control-cli addr {add|change|replace|del} ADDRESS/LENGTH dev NAME\n"
+        "control-cli addr flush [[dev] NAME] [to PREFIX] [scope NAME]\n"
     )
 
 
@@ -377,6 +384,58 @@ def test_the_shell_completes_words_and_the_routers_interfaces(control: Control) 
 
 def test_completion_without_a_router_offers_the_words_it_knows(tmp_path: Path) -> None:
     assert completions("control-cli addr show ", tmp_path) == ["dev"]
+
+
+def zsh_completions(line: str, run_dir: Path) -> list[str]:
+    done = run(_CONTROL_CLI_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=line, HOPWIRE_RUN_DIR=str(run_dir))
+    return re.findall(r'"([^"]*)"', done.stdout)
+
+
+def fish_completions(line: str, run_dir: Path) -> list[str]:
+    asked = {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_ARGS": line}
+    return run(_CONTROL_CLI_COMPLETE="complete_fish", HOPWIRE_RUN_DIR=str(run_dir), **asked).stdout.split()
+
+
+@pytest.mark.parametrize("offered", [completions, zsh_completions, fish_completions], ids=["bash", "zsh", "fish"])
+def test_each_shell_is_offered_objects_verbs_words_and_interfaces(
+    control: Control, offered: Callable[[str, Path], list[str]]
+) -> None:
+    control.answers["link.show"] = [{"ifname": "eth0"}, {"ifname": "eth1"}]
+    for line, words in [
+        ("control-cli s", ["status", "show"]),
+        ("control-cli show ", ["drops", "interfaces", "fib", "help"]),
+        ("control-cli route fl", ["flush"]),
+        ("control-cli route flush pr", ["protocol"]),
+        ("control-cli route get 10.0.0.1 from 10.0.0.2 iif ", ["eth0", "eth1"]),
+        ("control-cli counters e", ["eth0", "eth1"]),
+        ("control-cli monitor r", ["route"]),
+    ]:
+        assert offered(line, control.run_dir) == words, line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_script(shell: str) -> None:
+    done = run(_CONTROL_CLI_COMPLETE=f"source_{shell}")
+    assert done.returncode == 0
+    assert f"_CONTROL_CLI_COMPLETE=complete_{shell}" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_itself_completes_with_the_script(tmp_path: Path) -> None:
+    program = tmp_path / "control-cli"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+    script = (
+        'eval "$(_CONTROL_CLI_COMPLETE=source_bash control-cli)"\n'
+        "COMP_WORDS=(control-cli route fl) COMP_CWORD=2\n"
+        "_control_cli_completion control-cli\n"
+        'echo "${COMPREPLY[@]}"\n'
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment(PATH=path), capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    assert (done.stdout, done.stderr) == ("flush\n", "")
 
 
 def test_what_needs_no_router_loads_nothing_heavy() -> None:
