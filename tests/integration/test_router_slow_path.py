@@ -113,17 +113,20 @@ class TestReassembly:
     @pytest.mark.parametrize("router", [ROUTER1, ROUTER2])
     @pytest.mark.parametrize("size", [1473, 4000, 20_000, 65_507])
     def test_ping(self, pair: RouterLab, router: str, size: int) -> None:
-        before = pair.control().counts()
+        control = pair.control()
+        wait_for("what earlier tests began is given up", lambda: control.counts().get("WAITING") == 0, 60)
+        before = control.counts()
         options = ("--count", "3", "--interval", "0.05", "--size", str(size), "--timeout", "10")
         report = measure.ping(pair, "host1", IPv4Address(router), *options)
         assert (report["sent"], report["received"], report["wrong"], report["duplicates"]) == (3, 3, 0, 0)
-        grown = pair.control().counts().since(before)
+        grown = control.counts().since(before)
         parts = -(-(size + 8) // 1480)
         assert (grown["ECHO_ANSWERED"], grown["REASSEMBLED"]) == (3, 3 * (parts - 1))
-        assert pair.control().counts().get("WAITING") == 0
+        assert control.counts().get("WAITING") == 0
 
     def test_killed_while_fragments_wait(self, pair: RouterLab, hosts: Hosts) -> None:
         control = pair.control()
+        wait_for("what earlier tests began is given up", lambda: control.counts().get("WAITING") == 0, 60)
         before = control.counts()
         hosts.send(IP(src=HOST1, dst=ROUTER1, flags="MF", id=9) / ICMP(id=75) / bytes(64))
         wait_for("the fragment is held", lambda: control.counts().get("WAITING") == 1)
