@@ -71,8 +71,15 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="The length of each measurement.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often everything is measured in turn.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    floods: Annotated[
+        bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
+    ] = False,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
+    if floods:
+        from services.launcher.bench.floods import run_floods  # noqa: PLC0415
+
+        return _to_exit(lambda: run_floods(seconds=seconds, rounds=rounds, as_json=json))
     from services.launcher.bench.command import run_bench  # noqa: PLC0415
 
     return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))
