@@ -1,5 +1,6 @@
 """Sends UDP datagrams at a bounded rate until it is ended: `load.py IFACE ROUTER-MAC SOURCE DESTINATION PORT RATE`."""
 
+import contextlib
 import socket
 import sys
 import time
@@ -31,7 +32,9 @@ def main() -> None:
         while True:
             began = time.monotonic()
             for number in range(burst):
-                sender.send(frames[number % _FLOWS])
+                # A test may take the link down for a while.
+                with contextlib.suppress(OSError):
+                    sender.send(frames[number % _FLOWS])
             time.sleep(max(0.0, began + 1 / _BURSTS_PER_S - time.monotonic()))
 
 
