@@ -19,16 +19,12 @@ help:
 demo: kernels
 	@$(BIN)/hopwire demo
 
-# The conformance suite waits for timers most of its time, so it runs beside the rest. With PYTEST_ARGS only what they say.
-CONFORMANCE := tests/integration/conformance
+# With PYTEST_ARGS only what they say.
 test: kernels $(VENV)/.test
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	@log=$$(mktemp); \
-	$(BIN)/python -m pytest $(CONFORMANCE) >"$$log" 2>&1 & beside=$$!; \
-	$(BIN)/python -m pytest --ignore=$(CONFORMANCE); rest=$$?; \
-	wait $$beside; conformance=$$?; cat "$$log"; rm -f "$$log"; exit $$((rest | conformance))
+	$(BIN)/python tests/run_all.py
 endif
 
 conformance: kernels $(VENV)/.test

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numba
+from numba import extending
 from numba.core import sigutils
 
 _SERVICES: Final = Path(__file__).resolve().parents[1]
@@ -82,6 +83,12 @@ def kernel(returns: Any, *arguments: Any) -> Callable[[Function], Function]:
     signature = _type(returns)(*[_type(argument) for argument in arguments])
     decorate: Callable[[Function], Function] = numba.njit(signature, cache=True, **_OPTIONS)
     return decorate
+
+
+def intrinsic(typed: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a kernel's own instruction of a function that returns its signature and what writes its LLVM code."""
+    declared: Callable[..., Any] = extending.intrinsic(typed)
+    return declared
 
 
 def inlined(function: Function) -> Function:

@@ -8,10 +8,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from services.common.kernels import kernel
+from services.common.kernels import intrinsic, kernel
 
 
 def _element_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, Any]:
@@ -21,7 +20,7 @@ def _element_pointer(context: Any, builder: Any, signature: Any, arguments: Any)
     return pointer, array_type.dtype.bitwidth // 8
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load_acquire(_typing: Any, array: Any, index: Any) -> Any:
     """Load array[index]; what the writer stored before its release is seen after this."""
 
@@ -32,7 +31,7 @@ def load_acquire(_typing: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store_release(_typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Store array[index] = value; all earlier stores are seen before it."""
 
@@ -44,7 +43,7 @@ def store_release(_typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, array.dtype), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def exchange(_typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Store array[index] = value and return what stood there, in one sequentially consistent step."""
 
@@ -55,7 +54,7 @@ def exchange(_typing: Any, array: Any, index: Any, value: Any) -> Any:
     return array.dtype(array, types.intp, array.dtype), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def full_fence(_typing: Any) -> Any:
     """Order all stores before it and all loads behind it."""
 
@@ -66,7 +65,7 @@ def full_fence(_typing: Any) -> Any:
     return types.void(), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def prefetch(_typing: Any, array: Any, index: Any) -> Any:
     """Bring the cache line of array[index] near, without waiting for it."""
 
@@ -85,7 +84,7 @@ def prefetch(_typing: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def copy_bytes(_typing: Any, target: Any, target_place: Any, source: Any, source_place: Any, count: Any) -> Any:
     """Copy `count` bytes between two byte arrays that do not overlap.
 
@@ -107,7 +106,7 @@ def copy_bytes(_typing: Any, target: Any, target_place: Any, source: Any, source
 @kernel("int64", "int64[::1]", "int64")
 def read_position(words: Any, index: int) -> int:
     """Return words[index] with acquire order."""
-    return load_acquire(words, index)  # type: ignore[no-any-return]
+    return int(load_acquire(words, index))
 
 
 @kernel("void", "int64[::1]", "int64", "int64")
@@ -119,7 +118,7 @@ def write_position(words: Any, index: int, value: int) -> None:
 def _array_at(dtype: Any) -> Any:
     """Return an intrinsic that views memory at an address as a flat array of a type."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def view(_typing: Any, address: Any, count: Any) -> Any:
         array_type = types.Array(dtype, 1, "C")
 

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from services.common.errors import HopwireError
-from services.common.kernels import inlined
+from services.common.kernels import inlined, intrinsic
 
 _INT: Final = ir.IntType(32)
 _LONG: Final = ir.IntType(64)
@@ -74,7 +73,7 @@ def _or_error(builder: Any, result: Any) -> Any:
     return builder.load(place)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def clock_ns(_typing: Any, clock: Any) -> Any:
     """Return a clock's time in nanoseconds (clock_gettime(2)): MONOTONIC, or REALTIME since 1970."""
 
@@ -89,7 +88,7 @@ def clock_ns(_typing: Any, clock: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def sleep_ns(_typing: Any, duration: Any) -> Any:
     """Sleep for less than a second (nanosleep(2)); a signal ends it early."""
 
@@ -103,7 +102,7 @@ def sleep_ns(_typing: Any, duration: Any) -> Any:
     return types.void(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _poll(_typing: Any, watched: Any, limit_ms: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -136,7 +135,7 @@ def watch(descriptors: Iterable[int]) -> npt.NDArray[np.int64]:
     return np.array([descriptor | _POLLIN << _EVENTS_SHIFT for descriptor in descriptors], np.int64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def drain(_typing: Any, descriptor: Any) -> Any:
     """Read up to 64 bytes of a pipe and forget them (read(2)); return how many, or the negative error number."""
 
@@ -149,7 +148,7 @@ def drain(_typing: Any, descriptor: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def write_byte(_typing: Any, descriptor: Any) -> Any:
     """Write one zero byte to a file descriptor (write(2)); return 1, or the negative error number."""
 
@@ -161,7 +160,7 @@ def write_byte(_typing: Any, descriptor: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def send_messages(_typing: Any, descriptor: Any, messages: Any, count: Any, flags: Any) -> Any:
     """Send `count` messages, an array of struct mmsghdr at the address `messages` (sendmmsg(2)).
 
