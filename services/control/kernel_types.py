@@ -1,12 +1,15 @@
 """What the kernel tells of its links, addresses and routes (rtnetlink(7)), as plain values.
 
 IPv4 addresses are integers in host order. A route's key is its prefix and length in one integer, `prefix << 8 |
-length`: a table of a million routes is then one dict of integers.
+length`: a table of a million routes is then one array of integers.
 """
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 # linux/if.h
 IFF_UP: Final = 0x1
@@ -153,11 +156,6 @@ def split_key(key: int) -> tuple[int, int]:
     return key >> 8, key & 0xFF
 
 
-def covering_key(key: int, prefix_length: int) -> int:
-    """Return the key of the prefix of that (shorter or same) length which holds the destination of `key`."""
-    return (key >> 8 & ~(0xFFFF_FFFF >> prefix_length)) << 8 | prefix_length
-
-
 class Placement(Enum):
     """Where a new route goes among those of its prefix, type of service and metric."""
 
@@ -214,6 +212,19 @@ class RouteGone(NamedTuple):
     info: RouteInfo
 
 
+class RouteBatch(NamedTuple):
+    """Changes of routes in their order, in flat arrays: how they come by the ten thousand."""
+
+    tables: npt.NDArray[np.uint8]
+    """(changes,) RT_TABLE_LOCAL, RT_TABLE_MAIN or RT_TABLE_DEFAULT."""
+    keys: npt.NDArray[np.int64]
+    operations: npt.NDArray[np.uint8]
+    """(changes,) FIRST, LAST, REPLACE, GONE or DUMPED of `route_kernels`."""
+    infos: tuple[RouteInfo, ...]
+    which: npt.NDArray[np.int32]
+    """(changes,) the place in `infos` of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextHopObjectGone:
     """A nexthop object was removed or a group lost a member: routes that use it change without a word."""
@@ -229,7 +240,15 @@ class Unsettled:
 
 
 KernelEvent = (
-    LinkChanged | LinkGone | AddressChanged | AddressGone | RouteChanged | RouteGone | NextHopObjectGone | Unsettled
+    LinkChanged
+    | LinkGone
+    | AddressChanged
+    | AddressGone
+    | RouteChanged
+    | RouteGone
+    | RouteBatch
+    | NextHopObjectGone
+    | Unsettled
 )
 
 

@@ -61,8 +61,8 @@ def _candidates(rib: Rib, table: int, wanted: RouteFilter) -> Iterator[tuple[int
         yield from rib.tables.routes(table)
         return
     key = route_key(int(wanted.dst.network_address), wanted.dst.prefixlen)
-    for shared in rib.tables.candidates(table, key):
-        yield key, shared.info
+    for info in rib.tables.candidates(table, key):
+        yield key, info
 
 
 def _passes(info: RouteInfo, wanted: RouteFilter, interface: int | None) -> bool:

@@ -28,7 +28,7 @@ from services.forwarder.datagram import (
     validate,
 )
 from services.forwarder.fib import lookup
-from services.forwarder.hash_table import ABSENT
+from services.common.hash_table import ABSENT
 from services.forwarder.tables import (
     BLACKHOLE,
     BROADCAST,
