@@ -134,9 +134,7 @@ def _put_in(routes: Any, heads: Any, place: Any, info: Any, operation: Any, idle
     node = np.int64(heads[place])
     while node != END:
         there = routes.node_info[node]
-        if operation == DUMPED:
-            before = node
-        elif routes.rank[there] < rank:
+        if operation == DUMPED or routes.rank[there] < rank:
             before = node
         elif routes.rank[there] == rank:
             if first_equal == END:

@@ -222,7 +222,8 @@ class RouteTables:
     def keys(self, position: int) -> Keys:
         """Return the destinations of the table at a position of TABLES."""
         stored = self._hashes[position].keys
-        return stored[stored != 0] & ~STORED
+        keys: Keys = stored[stored != 0] & ~STORED
+        return keys
 
     def within(self, tables: npt.NDArray[np.uint8], keys: Keys) -> Keys:
         """Return the destinations of later tables that lie within destinations of earlier ones.

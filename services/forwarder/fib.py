@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.kernels import inlined, kernel, record
-from services.common.wire.ipv4 import prefix_mask
 from services.common import hash_table
 from services.common.hash_table import ABSENT, HashTable
+from services.common.kernels import inlined, kernel, record
+from services.common.wire.ipv4 import prefix_mask
 
 MAX_PATH: Final = (1 << 24) - 1
 NO_PATH: Final = 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from services.common.counters import COLUMNS, MAX_INTERFACES, Counter, CounterBlock
 from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
+from services.common.hash_table import ABSENT
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
 from services.common.wire import ethernet, ipv4, virtio_net
@@ -28,7 +29,6 @@ from services.forwarder.datagram import (
     validate,
 )
 from services.forwarder.fib import lookup
-from services.common.hash_table import ABSENT
 from services.forwarder.tables import (
     BLACKHOLE,
     BROADCAST,

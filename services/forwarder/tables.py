@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.counters import MAX_INTERFACES
+from services.common.hash_table import ABSENT, HashTable, find
 from services.common.kernels import inlined, kernel, record
 from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
 from services.forwarder import fib
 from services.forwarder.fib import FIB, NO_PATH, Fib, FibArrays
-from services.common.hash_table import ABSENT, HashTable, find
 from services.forwarder.routes import MAX_PATHS, WAYS, places, unpack, usable_mtu
 
 NO_SLOT: Final = 0
