@@ -49,6 +49,7 @@ from services.forwarder.questions import route_get
 from services.forwarder.rings import OUT_OF_BOUNDS, QUIET, SLOW_FRAMES, Stretch, forward_rings
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
 from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
 """Messages with frames that are taken in one go."""
@@ -87,6 +88,8 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
+        self._updates = RouterUpdates(self._tables, self._bell.ring)
+        self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)
@@ -114,6 +117,8 @@ class Forwarder:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
+            if self._updates.can_step:
+                self._apply(self._take_over, now)
             stretch: Stretch = forward_rings(
                 self._rings,
                 self._tables.arrays,
@@ -128,7 +133,7 @@ class Forwarder:
             busy_at_ns = stretch.busy_at_ns
             if stretch.reason in (SLOW_FRAMES, OUT_OF_BOUNDS):
                 self._finish(self._ports.current()[stretch.ring], stretch, now)
-            if stretch.reason == QUIET:
+            if stretch.reason == QUIET and not self._updates.can_step:
                 if self._sleep():
                     self._serve_sockets(clock())
             elif now >= sockets_at:
@@ -161,7 +166,7 @@ class Forwarder:
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
-                self._apply(self._on_router_state, state, now)
+                self._updates.put(state)
         for neighbours in self._neighbours.receive(now):
             if isinstance(neighbours, NeighbourState):
                 self._tables.apply_neighbour_state(neighbours)
@@ -172,6 +177,7 @@ class Forwarder:
         self._count_malformed(self._rpc.serve())
         self._control.register(self._poller)
         self._neighbours.register(self._poller)
+        self._note_generation()
 
     def _apply(self, action: Callable[..., None], *arguments: Any) -> None:
         """Carry out what a message says; a malformed one is counted and dropped."""
@@ -312,8 +318,12 @@ class Forwarder:
             port.ring.give_back(count)
             available = port.ring.available()
 
-    def _on_router_state(self, state: RouterState, now: float) -> None:
-        self._tables.apply_router_state(state)
+    def _take_over(self, now: float) -> None:
+        """Take over a part of control's next state, and see to what follows from one that is whole."""
+        state = self._updates.step()
+        if state is None:
+            return
+        self._note_generation()
         if state.parameters is not None and state.parameters != self._parameters:
             self._parameters = state.parameters
             self._slow_path.set_parameters(state.parameters.icmp, now)
@@ -323,6 +333,10 @@ class Forwarder:
         if state.full:
             self._refresh_ports()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
+
+    def _note_generation(self) -> None:
+        if self._updates.is_empty:
+            self._generation = max(0, self._control.tracker.sequence)
 
     def _open_sockets(self) -> None:
         wanted = {slot: index for index, slot in self._tables.slots.items()}
@@ -352,10 +366,10 @@ class Forwarder:
                 try_send(self._arp, [encode(NeighboursUsed(neighbours=used))])
         self._reporter.report_when_due(
             now,
-            ready=self._control.tracker.synchronised,
+            ready=self._control.tracker.synchronised and not self._updates.is_loading,
             # those it sends by: where frames come from shows only when some do, since they may come inside messages
             interfaces=sorted(self._egress.open_slots().values()),
-            generation=max(0, self._control.tracker.sequence),
+            generation=self._generation,
         )
 
     # --- questions ---------------------------------------------------------------------------------------------------
@@ -373,6 +387,7 @@ class Forwarder:
         for slot in self._egress.open_slots():
             self._egress.close(slot)
         for closable in (
+            self._updates,  # whose other thread rings the bell
             self._bell,
             self._frames,
             self._rpc,

@@ -1,6 +1,7 @@
 """What the forwarder knows: interfaces, routes, neighbours, in flat arrays that compiled code reads.
 
-Control's state and arp's state come in, arrays come out. A change is applied between two batches.
+Control's state and arp's state come in, arrays come out. A change is applied between two batches, a large one in
+pieces; a snapshot is built beside the running tables and takes their place (see `updates`).
 """
 
 from typing import Any, Final, NamedTuple
@@ -13,13 +14,15 @@ from services.common.hash_table import ABSENT, HashTable, find
 from services.common.kernels import inlined, kernel, record
 from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
 from services.forwarder import fib
-from services.forwarder.fib import FIB, NO_PATH, Fib, FibArrays
-from services.forwarder.routes import MAX_PATHS, WAYS, places, unpack, usable_mtu
+from services.forwarder.fib import FIB, Fib, FibArrays
+from services.forwarder.routes import MAX_PATHS, WAYS, PackedRoutes, RouterUpdate, check_paths, places, usable_mtu
 
 NO_SLOT: Final = 0
 """The interface slot that stands for "not known"."""
 REWRITE_BYTES: Final = 12
 """Destination and source MAC, as they lie at the front of a frame."""
+_BUILT_AT_ONCE: Final = 1 << 16
+"""Routes of a snapshot: a bound on the memory for their columns."""
 
 NO_ROUTE, FORWARD, LOCAL, BROADCAST, BLACKHOLE, UNREACHABLE, PROHIBIT = range(7)
 _KINDS: Final = {
@@ -182,11 +185,7 @@ class ForwardingTables:
     def _collect(self) -> None:
         self.arrays = TableArrays(
             self._fib.arrays,
-            self._path_kind,
-            self._path_ways,
-            self._path_mtu,
-            self._way_slot,
-            self._way_gateway,
+            *self._path_arrays(),
             self._neighbours.keys,
             self._neighbours.values,
             self._rewrites,
@@ -203,34 +202,59 @@ class ForwardingTables:
 
         :raises MessageError: routes or paths that contradict themselves; nothing was changed.
         """
-        routes = unpack(state.routes)
+        update = self.prepare(state)
+        self.begin(update)
+        for piece in range(update.pieces):
+            self.apply_piece(update, piece)
+        self.finish(update)
+
+    def prepare(self, state: RouterState) -> RouterUpdate:
+        """Make the next state ready, without any effect: another thread may do it, while this one forwards.
+
+        :raises MessageError: routes or paths that contradict themselves.
+        """
+        routes = PackedRoutes(state.routes)
         if any(path.id >= MAX_PATHS for path in state.paths):
             raise MessageError(f"path ids go up to {MAX_PATHS - 1}")
-        self._check_paths(routes[2], state)
-        if state.full:
+        check_paths(routes, state, self._path_kind)
+        if not state.full:
+            return RouterUpdate(state, routes, None, self._fib.room(*routes.columns()))
+        built = Fib(len(routes))
+        for first in range(0, len(routes), _BUILT_AT_ONCE):
+            built.apply(*routes.columns(first, first + _BUILT_AT_ONCE))
+        return RouterUpdate(state, routes, built, None)
+
+    def has_room(self, routes: int) -> bool:
+        """Tell whether so many routes can come without a large table that has to grow."""
+        return self._fib.has_room(routes)
+
+    def begin(self, update: RouterUpdate) -> None:
+        """Take over all of a state but its routes; of a snapshot, these too."""
+        state = update.state
+        if update.fib is not None:
             self._forget_interfaces(set(self.interfaces) - {interface.index for interface in state.interfaces})
-            self._fib = Fib()
+            self._fib = update.fib
             self._path_kind[:] = NO_ROUTE
+        elif update.room is not None:
+            self._fib.take(update.room)
         for interface in state.interfaces:
             self._set_interface(interface)
         for path in state.paths:
             self._set_path(path)
-        if len(routes[0]):
-            self._fib.apply(*routes)
-        for number in state.paths_gone:
-            if number < len(self._path_kind):
-                self._path_kind[number] = NO_ROUTE
-        self._forget_interfaces(set(state.interfaces_gone))
         self._collect()
 
-    def _check_paths(self, used: npt.NDArray[np.int64], state: RouterState) -> None:
-        """Check that each path that routes use is in the message, or known already."""
-        known = np.zeros(MAX_PATHS, np.bool_)
-        if not state.full:
-            known[: len(self._path_kind)] = self._path_kind != NO_ROUTE
-        known[[NO_PATH, *(path.id for path in state.paths)]] = True
-        if not known[used].all():
-            raise MessageError("routes: a path that nobody has described")
+    def apply_piece(self, update: RouterUpdate, piece: int) -> None:
+        """Take over a piece of a change's routes."""
+        first, end = update.routes.pieces[piece : piece + 2]
+        self._fib.carry_out(*update.routes.columns(first, end))
+
+    def finish(self, update: RouterUpdate) -> None:
+        """Forget what a state, whose routes are all taken over, has no use for."""
+        for number in update.state.paths_gone:
+            if number < len(self._path_kind):
+                self._path_kind[number] = NO_ROUTE
+        self._forget_interfaces(set(update.state.interfaces_gone))
+        self._collect()
 
     def _set_interface(self, interface: Interface) -> None:
         slot = self.slots.get(interface.index)
