@@ -276,6 +276,8 @@ class Rib:
         self._judge()
         keys = self._keys_to_compare()
         packed, touched_paths = [], [np.zeros(0, np.int64)]
+        if self._all_touched:
+            self._routes.make_room(max(0, len(keys) - self._routes.used))
         for first in range(0, len(keys), _COMPARED_AT_ONCE):
             some = keys[first : first + _COMPARED_AT_ONCE]
             self._routes.make_room(len(some))

@@ -88,8 +88,7 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
-        self._updates = RouterUpdates(self._tables, self._bell.ring)
-        self._generation = 0
+        self._updates, self._generation = RouterUpdates(self._tables, self._bell.ring), 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)

@@ -152,7 +152,11 @@ class ForwardingTables:
         self.interfaces: dict[int, Interface] = {}
         self.slots: dict[int, int] = {}
         self.index_of_slot = [0] * MAX_INTERFACES
-        self._make_paths(64)
+        self._path_kind = np.zeros(64, np.uint8)
+        self._path_ways = np.zeros(64, np.int32)
+        self._path_mtu = np.zeros(64, np.int32)
+        self._way_slot = np.zeros((64, WAYS), np.int32)
+        self._way_gateway = np.zeros((64, WAYS), np.int64)
         self._rewrites = np.zeros((64, REWRITE_BYTES), np.uint8)
         self._used = np.zeros(64, np.uint8)
         self._up = np.zeros(MAX_INTERFACES, np.uint8)
@@ -164,28 +168,22 @@ class ForwardingTables:
         """Return the number of routes."""
         return len(self._fib)
 
-    def _make_paths(self, capacity: int) -> None:
-        self._path_kind = np.zeros(capacity, np.uint8)
-        self._path_ways = np.ones(capacity, np.int32)
-        self._path_mtu = np.zeros(capacity, np.int32)
-        self._way_slot = np.zeros((capacity, WAYS), np.int32)
-        self._way_gateway = np.zeros((capacity, WAYS), np.int64)
-
-    def _grow_paths(self, number: int) -> None:
-        if number < len(self._path_kind):
-            return
-        old: list[npt.NDArray[Any]] = self._path_arrays()
-        self._make_paths(1 << number.bit_length())
-        for source, target in zip(old, self._path_arrays(), strict=True):
-            target[: len(source)] = source
-
-    def _path_arrays(self) -> list[npt.NDArray[Any]]:
-        return [self._path_kind, self._path_ways, self._path_mtu, self._way_slot, self._way_gateway]
+    def _grow_paths(self, capacity: int) -> None:
+        more = capacity - len(self._path_kind)
+        if more > 0:
+            self._path_kind, self._path_ways, self._path_mtu, self._way_slot, self._way_gateway = (
+                np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
+                for old in (self._path_kind, self._path_ways, self._path_mtu, self._way_slot, self._way_gateway)
+            )
 
     def _collect(self) -> None:
         self.arrays = TableArrays(
             self._fib.arrays,
-            *self._path_arrays(),
+            self._path_kind,
+            self._path_ways,
+            self._path_mtu,
+            self._way_slot,
+            self._way_gateway,
             self._neighbours.keys,
             self._neighbours.values,
             self._rewrites,
@@ -292,7 +290,7 @@ class ForwardingTables:
             self._way_slot[self._way_slot == slot] = NO_SLOT
 
     def _set_path(self, path: Path) -> None:
-        self._grow_paths(path.id)
+        self._grow_paths(1 << path.id.bit_length())
         hops = [hop for hop in path.next_hops if hop.interface in self.slots]
         kind = _KINDS[path.kind]
         if kind == FORWARD and not hops:
