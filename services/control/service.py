@@ -17,6 +17,7 @@ from services.common.bus import (
     hold_instance,
     receive,
 )
+from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
@@ -132,6 +133,7 @@ class ControlService:
 
         :raises HopwireError: what the kernel owns cannot be recorded.
         """
+        give_back_compiler()
         try:
             while not stop.is_set:
                 self._turn()

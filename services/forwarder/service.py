@@ -22,6 +22,7 @@ from services.common.bus import (
     receive,
     try_send,
 )
+from services.common.compiler_memory import give_back_compiler
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
@@ -88,7 +89,8 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
-        self._updates, self._generation = RouterUpdates(self._tables, self._bell.ring), 0
+        self._updates = RouterUpdates(self._tables, self._bell.ring)
+        self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)
@@ -108,6 +110,7 @@ class Forwarder:
     def run(self, stop: StopFlag) -> None:
         """Forward until `stop` is set."""
         work_in_batches()
+        give_back_compiler()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
         busy_at_ns = 0
@@ -205,18 +208,8 @@ class Forwarder:
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
         slot = self._tables.slots.get(in_interface, NO_SLOT)
-        outcome = forward_batch(
-            area,
-            area_address,
-            descriptors,
-            first,
-            count,
-            slot,
-            self._tables.arrays,
-            self._batch,
-            self._queues,
-            row,
-        )
+        tables, batch, queues = self._tables.arrays, self._batch, self._queues
+        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
