@@ -6,9 +6,11 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.common import netlink
 from services.common.errors import HopwireError
@@ -79,6 +81,16 @@ class KernelRefusedError(Exception):
         super().__init__(explanation or os.strerror(number))
         self.number = number
         self.explanation = explanation
+
+
+class _Part(NamedTuple):
+    """A part of a dump."""
+
+    data: npt.NDArray[np.uint8]
+    datagrams: list[tuple[int, int]]
+    """Start and end of each in the data."""
+    is_drained: bool
+    """Nothing more lies ready: the end of the dump is in this part, unless the kernel is slow."""
 
 
 class KernelNetlink:
@@ -212,27 +224,42 @@ class KernelNetlink:
             raise
 
     def _dump_routes(self, request: bytes) -> RouteTables:
-        """Return all routes of the tables that count, received and read in large parts."""
+        """Return all routes of the tables that count: one large part is received while the last one is read."""
         tables = RouteTables()
         self._scanner.interrupted = False
+        rooms = (self._room, memoryview(bytearray(READ_AT_ONCE_BYTES)))
         try:
-            self._ask(RTM_GETROUTE, NLM_F_DUMP, request)
-            self._requests.setblocking(False)
-            while True:
-                for found in self._scanner.read(self._data, self._receive_dump()):
-                    if isinstance(found, RouteBatch):
-                        tables.apply(found._replace(operations=np.full_like(found.operations, DUMPED)))
-                    elif _ends_dump(found, interrupted=self._scanner.interrupted):
+            with ThreadPoolExecutor(1, "dump") as receiver:
+                self._ask(RTM_GETROUTE, NLM_F_DUMP, request)
+                self._requests.setblocking(False)
+                part = self._receive_dump(rooms[0])
+                while True:
+                    rooms = rooms[::-1]
+                    following = None if part.is_drained else receiver.submit(self._receive_dump, rooms[0])
+                    if self._append_routes(part, tables):
                         return tables
-                    elif found.kind == RTM_NEWROUTE:
-                        raise DumpError("a route of the kernel could not be read")
+                    part = self._receive_dump(rooms[0]) if following is None else following.result()
         except OSError as error:
             raise _no_dump(error) from error
         finally:
             self._requests.settimeout(_DUMP_TIMEOUT_S)
 
-    def _receive_dump(self) -> list[tuple[int, int]]:
-        """Receive what the kernel has ready of a dump, one datagram at the least; return the place of each.
+    def _append_routes(self, part: _Part, tables: RouteTables) -> bool:
+        """Append the routes in a part of a dump; tell whether it is the last one.
+
+        :raises DumpError: the dump is of no use.
+        """
+        for found in self._scanner.read(part.data, part.datagrams):
+            if isinstance(found, RouteBatch):
+                tables.apply(found._replace(operations=np.full_like(found.operations, DUMPED)))
+            elif _ends_dump(found, interrupted=self._scanner.interrupted):
+                return True
+            elif found.kind == RTM_NEWROUTE:
+                raise DumpError("a route of the kernel could not be read")
+        return False
+
+    def _receive_dump(self, room: memoryview) -> _Part:
+        """Receive what the kernel has ready of a dump, one datagram at the least.
 
         :raises OSError: it has nothing ready for too long.
         """
@@ -242,13 +269,14 @@ class KernelNetlink:
         end = 0
         while end <= READ_AT_ONCE_BYTES - RECEIVE_BYTES:
             try:
-                size = self._requests.recv_into(self._room[end : end + RECEIVE_BYTES])
+                size = self._requests.recv_into(room[end : end + RECEIVE_BYTES])
             except BlockingIOError:
                 break
-            if self._is_answer(self._room[end : end + size]):
+            if self._is_answer(room[end : end + size]):
                 datagrams.append((end, end + size))
                 end += size + 3 & ~3
-        return datagrams
+        is_drained = not select.select([self._requests], [], [], 0)[0]
+        return _Part(np.frombuffer(room, np.uint8), datagrams, is_drained)
 
     def _dump(self, kind: int, request: bytes) -> Iterator[bytes]:
         """Yield the payloads of the messages that answer a dump request."""

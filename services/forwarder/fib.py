@@ -227,7 +227,10 @@ class Fib:
 
     def room(self, prefixes: Column, lengths: Column, paths: Column) -> Room:
         """Return the room that changes need, without any effect: another thread may make it, and this one go on."""
-        keys, values = self._prefixes.with_room(int(_count_new(self._prefixes.keys, prefixes, lengths, paths)))
+        new = len(prefixes)
+        if (self._prefixes.used + new) * 2 > len(self._prefixes.keys):
+            new = int(_count_new(self._prefixes.keys, prefixes, lengths, paths))
+        keys, values = self._prefixes.with_room(new)
         networks = np.unique(prefixes[(lengths > 24) & (paths != NO_PATH)] >> 8)
         missing = int(np.count_nonzero(self.arrays.by_24[networks] & _BLOCK == 0)) - int(self._free[0])
         if missing <= 0:
