@@ -324,6 +324,8 @@ class Forwarder:
             self._rings = self._ports.table(self._tables.slots)
         if state.full:
             self._refresh_ports()
+            self._housekeeping_at = now
+            self._reporter.hurry()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
 
     def _note_generation(self) -> None:

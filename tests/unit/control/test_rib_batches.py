@@ -1,7 +1,7 @@
 """Changes in batches come out as the same changes one by one, whatever they are."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rib_builders import DOWN, Subscriber, dump, hop, info, link
 
@@ -55,7 +55,7 @@ def batch(events: list[RouteChanged | RouteGone]) -> RouteBatch:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(changes, min_size=1, max_size=12), min_size=1, max_size=6), st.booleans())
 def test_batches_are_many_changes(history: list[list[RouteChanged | RouteGone]], falls: bool) -> None:
     ribs = Rib(), Rib()

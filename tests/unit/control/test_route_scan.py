@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_netlink_messages import (
     ADDRESS,
@@ -176,7 +176,7 @@ def _damaged(data: bytes, damages: list[tuple[int, int]], cut: int | None) -> by
     return bytes(changed[:cut])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(damaged, min_size=1, max_size=4).map(b"".join), min_size=1, max_size=6))
 def test_any_octets_say_what_the_reader_of_single_messages_says(datagrams: list[bytes]) -> None:
     expected, found = one_by_one(*datagrams), scanned(*datagrams)
@@ -189,7 +189,7 @@ def test_any_octets_say_what_the_reader_of_single_messages_says(datagrams: list[
         assert found == [event for event in expected if event != UNREADABLE]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(max_size=120), max_size=4))
 def test_garbage(datagrams: list[bytes]) -> None:
     scanned(*datagrams)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.common.messages import Interface, MessageError, NextHop, Path, RouterState
@@ -150,7 +150,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(changes, min_size=1, max_size=6))
 def test_pieces_come_out_as_the_whole(states: list[list[tuple[int, int, int]]]) -> None:
     queue, whole = Queue(), ForwardingTables()
