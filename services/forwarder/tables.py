@@ -223,14 +223,14 @@ class ForwardingTables:
         return RouterUpdate(state, routes, built, None)
 
     def has_room(self, routes: int) -> bool:
-        """Tell whether so many routes can come without a large table that has to grow."""
+        """See `Fib.has_room`."""
         return self._fib.has_room(routes)
 
     def begin(self, update: RouterUpdate) -> None:
         """Take over all of a state but its routes; of a snapshot, these too."""
         state = update.state
         if update.fib is not None:
-            self._forget_interfaces(set(self.interfaces) - {interface.index for interface in state.interfaces})
+            self._forget_interfaces(set(self.interfaces) - {one.index for one in state.interfaces})
             self._fib = update.fib
             self._path_kind[:] = NO_ROUTE
         elif update.room is not None:

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import IPv4Address
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from router_lab import RouterLab, inside, kernel, started, wait_for
 from router_traffic import Pinger
@@ -36,10 +38,10 @@ class Changing:
         self.loader: RouteLoader = inside(lab, "router", RouteLoader)
         self._chance = np.random.default_rng(3)
 
-    def load(self, rows: np.ndarray) -> None:  # type: ignore[type-arg]
+    def load(self, rows: npt.NDArray[np.int64]) -> None:
         self.loader.replace(self.table.prefixes[rows], self.table.lengths[rows], self.gateways[rows])
 
-    def change(self, rows: np.ndarray) -> None:  # type: ignore[type-arg]
+    def change(self, rows: npt.NDArray[np.int64]) -> None:
         self.gateways[rows] ^= GATEWAYS[0] ^ GATEWAYS[1]
         self.load(rows)
 
@@ -51,7 +53,7 @@ class Changing:
             matched = self.table.matched(address)
             assert matched is not None
             expected = (f"{IPv4Address(matched[0])}/{matched[1]}", str(IPv4Address(self._gateway(*matched))))
-            wait_for(f"{IPv4Address(address)} by {expected}", lambda at=address, by=expected: self._is(at, by), LIMIT_S)
+            wait_for(f"{IPv4Address(address)} by {expected}", partial(self._is, address, expected), LIMIT_S)
 
     def _gateway(self, prefix: int, length: int) -> int:
         (row,) = np.flatnonzero((self.table.prefixes == prefix) & (self.table.lengths == length))
