@@ -13,7 +13,8 @@ from services.common.token_bucket import TokenBucket
 from services.common.wire import virtio_net
 from services.forwarder.egress import Egress
 from services.forwarder.holding import Holding, Release
-from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.resolution import NO_SLOT
+from services.forwarder.tables import ForwardingTables
 
 FRAMES_PER_SECOND: Final = 10_000
 """Frames that may go to arp: at about 10 µs each a tenth of the forwarder's time, whatever comes."""

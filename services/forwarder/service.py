@@ -21,6 +21,7 @@ from services.common.bus import (
     receive,
 )
 from services.common.coalesce import STRETCH_NS
+from services.common.compiler_memory import give_back_compiler
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import VIRTIO_BYTES
@@ -43,10 +44,12 @@ from services.forwarder.egress import Egress, error_text
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
+from services.forwarder.resolution import NO_SLOT
 from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
 from services.forwarder.share import SlowShare
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
-from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.tables import ForwardingTables
+from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
 """Messages with frames that are taken in one go."""
@@ -82,6 +85,8 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
+        self._updates = RouterUpdates(self._tables, self._bell.ring)
+        self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)
@@ -106,6 +111,7 @@ class Forwarder:
     def run(self, stop: StopFlag) -> None:
         """Forward until `stop` is set."""
         work_in_batches()
+        give_back_compiler()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
         sockets_at = 0.0
@@ -113,12 +119,14 @@ class Forwarder:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
+            if self._updates.can_step:
+                self._apply(self._take_over, now)
             watched = _NOTHING
             if now >= sockets_at:
                 sockets_at = now + SOCKET_INTERVAL_S
                 if self._poller.poll(0):
                     self._serve_sockets(now)
-                else:
+                elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
             self._allow_exceptions(now, others_wait=self._ports.hold_frames())
             stretch: Stretch = forward_rings(
@@ -172,7 +180,7 @@ class Forwarder:
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
-                self._apply(self._on_router_state, state, now)
+                self._updates.put(state)
         told = self._neighbours.receive(now)
         self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(MESSAGE_BUDGET):
@@ -182,6 +190,7 @@ class Forwarder:
         self._count_malformed(self._rpc.serve())
         self._control.register(self._poller)
         self._neighbours.register(self._poller)
+        self._note_generation()
 
     def _apply(self, action: Callable[..., None], *arguments: Any) -> None:
         """Carry out what a message says; a malformed one is counted and dropped."""
@@ -210,18 +219,8 @@ class Forwarder:
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
         slot = self._tables.slots.get(in_interface, NO_SLOT)
-        outcome = forward_batch(
-            area,
-            area_address,
-            descriptors,
-            first,
-            count,
-            slot,
-            self._tables.arrays,
-            self._batch,
-            self._queues,
-            row,
-        )
+        tables, batch, queues = self._tables.arrays, self._batch, self._queues
+        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
@@ -330,8 +329,12 @@ class Forwarder:
             port.ring.give_back(count)
             available = port.ring.available()
 
-    def _on_router_state(self, state: RouterState, now: float) -> None:
-        self._tables.apply_router_state(state)
+    def _take_over(self, now: float) -> None:
+        """Take over a part of control's next state, and see to what follows from one that is whole."""
+        state = self._updates.step()
+        if state is None:
+            return
+        self._note_generation()
         if state.parameters is not None and state.parameters != self._parameters:
             if state.parameters.icmp != self._parameters.icmp:
                 self._slow_path.set_parameters(state.parameters.icmp, now)
@@ -341,7 +344,13 @@ class Forwarder:
             self._rings = self._ports.table(self._tables.slots)
         if state.full:
             self._refresh_ports()
+            self._housekeeping_at = now
+            self._reporter.hurry()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
+
+    def _note_generation(self) -> None:
+        if self._updates.is_empty:
+            self._generation = max(0, self._control.tracker.sequence)
 
     def _open_sockets(self) -> None:
         wanted = {slot: index for index, slot in self._tables.slots.items()}
@@ -370,22 +379,23 @@ class Forwarder:
         self._arp.keep_house(now)
         self._reporter.report_when_due(
             now,
-            ready=self._control.tracker.synchronised,
+            ready=self._control.tracker.synchronised and not self._updates.is_loading,
             # those it sends by: where frames come from shows only when some do, since they may come inside messages
             interfaces=sorted(self._egress.open_slots().values()),
-            generation=max(0, self._control.tracker.sequence),
+            generation=self._generation,
         )
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        return questions.answer(self._tables, max(0, self._control.tracker.sequence), method, params)
+        return questions.answer(self._tables, self._generation, method, params)
 
     def close(self) -> None:
         """Close all sockets."""
         for slot in self._egress.open_slots():
             self._egress.close(slot)
         for closable in (
+            self._updates,  # whose other thread rings the bell
             self._bell,
             self._frames,
             self._rpc,

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 
 from services.common import guard, netns
 from services.common.errors import HopwireError
-from services.launcher.bench import stream
+from services.launcher.bench import generator, stream
 from services.launcher.lab import measure
 from services.launcher.lab.lab import Lab
 
@@ -79,7 +79,7 @@ def _steer(lab: Lab, mask: int) -> None:
 
 def sample(lab: Lab, seconds: float) -> Sample:
     """Measure everything once. Each measurement of a rate or stream takes `seconds`."""
-    _resolve_neighbours(lab)
+    resolve_neighbours(lab)
     small, small_offered = _packet_rate(lab, 60, seconds)
     large, large_offered = _packet_rate(lab, 1514, seconds)
     return {
@@ -94,7 +94,11 @@ def sample(lab: Lab, seconds: float) -> Sample:
     }
 
 
-def _resolve_neighbours(lab: Lab) -> None:
+def resolve_neighbours(lab: Lab) -> None:
+    """See that the router forwards between the hosts.
+
+    :raises HopwireError: it does not.
+    """
     report = measure.ping(lab, "host1", lab.topology.address("host2"), "--count", "5", "--interval", "0.2")
     if not report["received"]:
         raise HopwireError("the router does not forward between the benchmark's hosts; see `hopwire doctor`")
@@ -102,21 +106,25 @@ def _resolve_neighbours(lab: Lab) -> None:
 
 def _packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
     """Return the frames a second that host2 received, and those that host1 sent."""
-    before = _received(lab)
-    report = _python(
-        lab,
-        "host1",
-        "services.launcher.bench.generator",
+    before = received(lab)
+    report = _python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
+    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
+    return (received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
+
+
+def generator_arguments(lab: Lab, frame_bytes: int, seconds: float) -> list[str]:
+    """Return the module and arguments with which host1 sends to the benchmark's destinations."""
+    return [
+        generator.__name__,
         *("--interface", "eth0", "--json", "--cpu", str(_GENERATOR_CPU)),
         *("--gateway-mac", _router_mac(lab), "--source", str(lab.topology.address("host1"))),
         *("--first-destination", str(BENCHMARK_NETWORK[0]), "--destinations", str(DESTINATIONS)),
         *("--frame-bytes", str(frame_bytes), "--seconds", str(seconds)),
-    )
-    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
-    return (_received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
+    ]
 
 
-def _received(lab: Lab) -> int:
+def received(lab: Lab) -> int:
+    """Return how many frames host2 has received."""
     with netns.inside(lab.namespace("host2")), IPRoute() as kernel:
         link = kernel.link("get", ifname="eth0")[0]
         return int(link.get_attr("IFLA_STATS64")["rx_packets"])
