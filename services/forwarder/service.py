@@ -40,7 +40,7 @@ from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
 from services.forwarder import questions
-from services.forwarder.egress import Egress, error_text
+from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
@@ -353,18 +353,9 @@ class Forwarder:
             self._generation = max(0, self._control.tracker.sequence)
 
     def _open_sockets(self) -> None:
-        wanted = {slot: index for index, slot in self._tables.slots.items()}
-        for slot, index in self._egress.open_slots().items():
-            if wanted.get(slot) != index:
-                self._egress.close(slot)
-        for slot, index in wanted.items():
-            if slot in self._egress.open_slots():
-                continue
-            name = self._tables.interfaces[index].name
-            try:
-                self._egress.open(slot, index, name)
-            except OSError as error:
-                self._log.warning("cannot send", interface=name, reason=error_text(error))
+        wanted = {slot: (index, self._tables.interfaces[index].name) for index, slot in self._tables.slots.items()}
+        for name, reason in self._egress.serve(wanted):
+            self._log.warning("cannot send", interface=name, reason=reason)
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S

@@ -68,6 +68,15 @@ def test_infos_are_shared() -> None:
     ]
 
 
+def test_routes_within_a_prefix() -> None:
+    tables = RouteTables()
+    inside = ("10.128.0.0/9", "10.128.0.0/10", "10.129.0.0/16", "10.255.255.255/32")
+    for prefix in (*inside, "0.0.0.0/0", "10.0.0.0/8", "10.127.0.0/16", "11.128.0.0/9", "74.128.0.0/9"):
+        tables.append(came(prefix, A))
+    assert [key for key, _ in tables.routes(MAIN, came(inside[0], A).key)] == [came(one, A).key for one in inside]
+    assert len(list(tables.routes(MAIN, came("0.0.0.0/0", A).key))) == 9
+
+
 LOCAL, UNREACHABLE = PathContent("local"), PathContent("unreachable")
 
 

@@ -5,11 +5,15 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.common.messages import Interface, MessageError, NextHop, Path, RouterState
+from services.forwarder import paths as paths_module
+from services.forwarder.groups import BUCKETS, spread
 from services.forwarder.routes import PIECE_COST, PackedRoutes
 from services.forwarder.tables import ForwardingTables
 from services.forwarder.updates import RouterUpdates
@@ -21,6 +25,10 @@ LIMIT_S = 60.0
 
 def path(number: int) -> Path:
     return Path(id=number, kind="unicast", next_hops=[NextHop(interface=2, gateway=0x0A000000 | number)])
+
+
+def group(number: int, *gateways: int) -> Path:
+    return Path(id=number, kind="unicast", next_hops=[NextHop(interface=2, gateway=one) for one in gateways])
 
 
 def packed(*routes: tuple[int, int, int]) -> bytes:
@@ -115,6 +123,45 @@ def test_a_snapshot_makes_what_waits_before_it_void(queue: Queue) -> None:
     queue.updates.put(SNAPSHOT)
     assert queue.work() == [SNAPSHOT]
     assert queue.gateway(0x0C000001) == 0x0A000001
+
+
+def test_buckets_of_many_groups_are_given_out_by_the_other_thread(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.updates.put(SNAPSHOT)
+    queue.work()
+    givers = []
+
+    def watched(members: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int64]:
+        givers.append(threading.current_thread())
+        return spread(members)
+
+    monkeypatch.setattr(paths_module, "spread", watched)
+    groups = [group(number, 0x0A000010 + number, 0x0A000020 + number) for number in range(3, 13)]
+    many = RouterState(paths=groups, routes=packed(*((0x0C000000 + one.id, 32, one.id) for one in groups)))
+    queue.updates.put(many)
+    queue.work()
+    assert len(givers) == len(groups)
+    assert threading.main_thread() not in givers
+    whole = ForwardingTables()
+    whole.apply_router_state(SNAPSHOT)
+    whole.apply_router_state(many)
+    for one in groups:
+        for flow in range(0, BUCKETS, 37):
+            destination = 0x0C000000 + one.id
+            assert queue.tables.resolve(destination, flow) == whole.resolve(destination, flow)
+
+
+def test_who_falls_silent_while_a_state_is_made_ready_has_no_bucket() -> None:
+    tables = ForwardingTables()
+    first, second = 0x0A000011, 0x0A000012
+    snapshot = SNAPSHOT.model_copy(update={"paths": [path(FIRST), group(SECOND, first, second)]})
+    tables.apply_router_state(snapshot)
+    update = tables.prepare(snapshot)
+    tables.next_hop_failed(ETH.index, first)
+    tables.begin(update)
+    tables.finish(update)
+    assert {tables.resolve(0x0B000001, flow).next_hop for flow in range(BUCKETS)} == {second}
 
 
 @pytest.mark.parametrize("routes", [packed((0, 0, 9)), host_routes(0, 5000, 9), packed((0x0B000001, 8, 1)), b"\0"])
