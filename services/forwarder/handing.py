@@ -9,17 +9,17 @@ from services.common.bus import connected, try_send
 from services.common.counters import Counter, CounterBlock
 from services.common.ledger import HandedLedger
 from services.common.messages import MAX_BATCH_FRAMES, Frame, NeighbourState, NeighboursUsed, encode, encode_frames
-from services.common.token_bucket import TokenBucket
 from services.common.wire import virtio_net
 from services.forwarder.egress import Egress
 from services.forwarder.holding import Holding, Release
 from services.forwarder.resolution import NO_SLOT
+from services.forwarder.share import TimeShare
 from services.forwarder.tables import ForwardingTables
 
-FRAMES_PER_SECOND: Final = 10_000
-"""Frames that may go to arp: at about 10 µs each a tenth of the forwarder's time, whatever comes."""
+FRAME_COST_S: Final = 100e-6
+"""What a frame for arp costs, here and there, about, until it is resolved or given up."""
 BURST_FRAMES: Final = 1024
-"""And so many at once: four batches."""
+"""So many at once after a quiet time: four batches."""
 _MACS_END: Final = virtio_net.HEADER_BYTES + 12  # behind both MAC addresses
 
 
@@ -42,18 +42,18 @@ class ArpHandover:
         self._egress = egress
         self._ledger = HandedLedger(counters, Counter.HANDED_ARP)
         self._holding = Holding()
-        self._budget = TokenBucket.full(FRAMES_PER_SECOND, BURST_FRAMES, now)
+        self._share = TimeShare(FRAME_COST_S, BURST_FRAMES * FRAME_COST_S, now)
         counters.write_off_waiting()
 
-    def allowance(self, now: float) -> int:
-        """Return how many more received frames may go to arp now."""
-        return self._budget.available(now)
+    def allowance(self, now: float, slept_s: float) -> int:
+        """Return how many more received frames may go to arp now; `slept_s` as in `TimeShare.frames`."""
+        return self._share.frames(now, slept_s)
 
     def resolve(self, frames: Sequence[Frame]) -> None:
         """See to frames whose next hop the tables do not know."""
         if not frames:
             return
-        self._budget.spend(len(frames))
+        self._share.spend(len(frames))
         hand, held, dropped = self._holding.sort(frames)
         for frame in held:
             self._counters.add(Counter.WAITING, 1, frame.out_interface)

@@ -66,10 +66,6 @@ class Ports:
         """Return the ports, in the order of the table's rows."""
         return list(self._ports.values())
 
-    def hold_frames(self) -> bool:
-        """Tell whether frames wait in any ring."""
-        return any(port.ring.available() for port in self._ports.values())
-
     def table(self, slots: Mapping[int, int]) -> npt.NDArray[np.int64]:
         """Return the rows for `forward_rings`, one a port; `slots` gives each interface's."""
         table = np.zeros((len(self._ports), RING_COLUMNS), np.int64)

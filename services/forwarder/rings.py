@@ -55,9 +55,10 @@ class Stretch(NamedTuple):
     """Of the batch."""
     slow: int
     """Those of them for the slow path: `Batch.slow`."""
+    slept_ns: int
 
 
-STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64")
+STRETCH: Final = record(Stretch, *["int64"] * len(Stretch._fields))
 
 
 def ring_row(ring: RingConsumer, in_slot: int, counters: int) -> list[int]:
@@ -154,6 +155,7 @@ def forward_rings(
     :param watched: the bell, and behind it the descriptors of the sockets for messages; empty: do not sleep.
     """
     until = clock_ns(MONOTONIC) + stretch_ns
+    slept = 0
     woken = False
     while True:
         most = np.int64(0)
@@ -164,19 +166,21 @@ def forward_rings(
             if count == 0:
                 continue
             if not 0 < count <= ring[SLOTS]:
-                return Stretch(OUT_OF_BOUNDS, number, 0, 0)
+                return Stretch(OUT_OF_BOUNDS, number, 0, 0, slept)
             count = min(count, BATCH)
             slow = _forward(ring, count, tables, batch, queues, senders, counters)
             if slow:
-                return Stretch(SLOW_FRAMES, number, count, slow)
+                return Stretch(SLOW_FRAMES, number, count, slow, slept)
             _give_back(ring, count)
             most = max(most, count)
         if clock_ns(MONOTONIC) >= until or (most == 0 and watched.shape[0] == 0):
-            return Stretch(TIME_IS_UP, 0, 0, 0)
+            return Stretch(TIME_IS_UP, 0, 0, 0, slept)
         if most == 0:
             # Who rang, but not for a ring that is known? A new one: Python finds it.
+            began = clock_ns(MONOTONIC)
             woken = not woken and _sleep(rings, watched)
+            slept += clock_ns(MONOTONIC) - began
             if not woken or batch.allowance[TO_SLOW_PATH] < BATCH or batch.allowance[TO_ARP] < BATCH:
-                return Stretch(MESSAGES, 0, 0, 0)  # also for a new allowance: nobody waits any more
+                return Stretch(MESSAGES, 0, 0, 0, slept)  # also for a new allowance: nobody waits any more
         else:
             woken = False

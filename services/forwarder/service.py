@@ -22,12 +22,10 @@ from services.common.bus import (
 )
 from services.common.coalesce import STRETCH_NS
 from services.common.compiler_memory import give_back_compiler
-from services.common.counters import BY_COLUMN, Counter, CounterBlock
+from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
-from services.common.frame_ring import VIRTIO_BYTES
 from services.common.ledger import TakenLedger
 from services.common.messages import (
-    Frame,
     FrameBatch,
     Handed,
     MessageError,
@@ -42,19 +40,17 @@ from services.common.system_calls import watch, work_in_batches
 from services.forwarder import questions
 from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
-from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_row, forward_batch, make_batch, make_queues
+from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
 from services.forwarder.resolution import NO_SLOT
 from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
-from services.forwarder.share import SlowShare
-from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
+from services.forwarder.slow_work import SlowWork
+from services.forwarder.slowpath import SlowPath
 from services.forwarder.tables import ForwardingTables
 from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
 """Messages with frames that are taken in one go."""
-UNREACHABLE_BUDGET: Final = 64
-"""Frames of a batch from arp whose senders may be told. More could not be: a burst of errors is 50."""
 SOCKET_INTERVAL_S: Final = 0.001
 """How often the sockets are looked at where the slow path ends each stretch early."""
 HOUSEKEEPING_S: Final = 0.25
@@ -94,6 +90,7 @@ class Forwarder:
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
         self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock())
+        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock())
         self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
@@ -101,7 +98,6 @@ class Forwarder:
             self._poller.register(socket, zmq.POLLIN)
         self._watched_sockets: list[zmq.Socket[Any]] = []
         self._watched = _NOTHING
-        self._share = SlowShare(clock())
         self._next_ring = 0
         self._housekeeping_at = 0.0
         self._used_at = 0.0
@@ -114,7 +110,7 @@ class Forwarder:
         give_back_compiler()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
-        sockets_at = 0.0
+        sockets_at = slept_s = 0.0
         while not stop.is_set:
             now = clock()
             if now >= self._housekeeping_at:
@@ -128,7 +124,7 @@ class Forwarder:
                     self._serve_sockets(now)
                 elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
-            self._allow_exceptions(now, others_wait=self._ports.hold_frames())
+            self._work.allow(self._batch.allowance, now, slept_s)
             stretch: Stretch = forward_rings(
                 self._rings,
                 self._next_ring,
@@ -140,6 +136,7 @@ class Forwarder:
                 watched,
                 STRETCH_NS,
             )
+            slept_s = stretch.slept_ns / 1e9
             if stretch.reason in (MESSAGES, TIME_IS_UP):
                 sockets_at = 0.0
                 if self._ports.has_changed():
@@ -168,14 +165,8 @@ class Forwarder:
             port.ring.skip_all()
             self._count_malformed(1)
             return
-        self._handle_slow(port.interface_index, port.ring.area, stretch.slow, now)
+        self._work.see_to(self._batch, stretch.slow, port.interface_index, port.ring.area, now)
         port.ring.give_back(stretch.frames)
-
-    def _allow_exceptions(self, now: float, *, others_wait: bool) -> None:
-        """Tell the compiled code how many frames of its next batch may go to the slow path, and to arp."""
-        allowed = self._share.allows(now, others_wait=others_wait)
-        self._batch.allowance[TO_SLOW_PATH] = BATCH if allowed else 0
-        self._batch.allowance[TO_ARP] = self._arp.allowance(now)
 
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):
@@ -225,42 +216,7 @@ class Forwarder:
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
         if outcome.slow:
-            self._handle_slow(in_interface, area, outcome.slow, now)
-
-    def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
-        batch = self._batch
-        actions = Actions()
-        spent = 0.0
-        for number in batch.slow[:slow].tolist():
-            verdict = BY_COLUMN[batch.verdict[number]]
-            if verdict is not Counter.HANDED and actions.cost_us >= SLOW_BUDGET_US:
-                if verdict is not Counter.FORWARDED:  # such a one has gone already
-                    self.counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
-                continue
-            start = int(batch.start[number])
-            frame = SlowFrame(
-                verdict,
-                in_interface,
-                int(batch.packet_type[number]),
-                area[start - VIRTIO_BYTES : start + int(batch.length[number])].tobytes(),
-                int(batch.slot[number]),
-                int(batch.next_hop[number]),
-                int(batch.mtu[number]),
-            )
-            began = clock()
-            self._slow_path.handle(frame, now, actions)
-            if verdict is not Counter.HANDED:  # those have a limit of their own
-                spent += clock() - began
-        began = clock()
-        for send in actions.send:
-            self._egress.send(send.slot, send.frame)
-        self._share.spend(spent + clock() - began)
-        self._arp.resolve(actions.resolve)
-
-    def _carry_out(self, actions: Actions) -> None:
-        for send in actions.send:
-            self._egress.send(send.slot, send.frame)
-        self._arp.resolve(actions.resolve)
+            self._work.see_to(self._batch, outcome.slow, in_interface, area, now)
 
     def _on_frames(self, parts: list[bytes], now: float) -> None:
         header = decode(parts[0])
@@ -274,7 +230,7 @@ class Forwarder:
         elif header.purpose == "unreachable":
             frames = decode_frames(header, parts[1:])
             self._taken.expect(0, header.handed)
-            self._on_unreachable(frames, now)
+            self._work.unreachable(frames, now)
             self._taken.take(0, header.handed, header.count)
         else:
             raise MessageError(f"frames for another purpose: {header.purpose}")
@@ -286,21 +242,10 @@ class Forwarder:
         self._taken.expect(in_interface, header.handed)
         first = 0
         while count := inline.place(first):
-            more = first + count < header.count or bool(int(self._frames.get(zmq.EVENTS)) & zmq.POLLIN)
-            self._allow_exceptions(now, others_wait=more or self._ports.hold_frames())
+            self._work.allow(self._batch.allowance, now, 0.0)
             self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
             self._taken.take(in_interface, header.handed, count)
             first += count
-
-    def _on_unreachable(self, frames: list[Frame], now: float) -> None:
-        actions = Actions()
-        for frame in frames[:UNREACHABLE_BUDGET]:
-            self.counters.add(Counter.TAKEN, 1, frame.in_interface)
-            self._slow_path.undeliverable(frame, now, actions)
-        for frame in frames[UNREACHABLE_BUDGET:]:
-            for counter in (Counter.TAKEN, Counter.DROP_HOST_UNREACHABLE, Counter.ICMP_SUPPRESSED):
-                self.counters.add(counter, 1, frame.in_interface)
-        self._carry_out(actions)
 
     # --- state -------------------------------------------------------------------------------------------------------
 

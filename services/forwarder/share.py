@@ -1,32 +1,49 @@
-"""The share of the forwarder's time that exceptions may take: pure, on a clock that is handed in."""
+"""The share of the forwarder's time that frames out of the ordinary may take: pure, on a clock that is handed in."""
 
 from typing import Final
 
-SHARE: Final = 0.08
-"""Of the time, while other frames wait: at any flood of exceptions the fast path keeps nine tenths of its rate."""
-BURST_S: Final = 0.05
-"""Seconds that may be spent at once after a quiet time: a few hundred pings."""
-DEBT_S: Final = 0.005
-"""Seconds that can be owed."""
+BUSY_SHARE: Final = 0.04
+"""Of the time, however much else there is to do. Two such shares, and what exceptions cost at both ends beside, leave
+the fast path nine tenths of its rate at any flood (`hopwire bench --floods`)."""
+IDLE_SHARE: Final = 0.5
+"""Of the time that would else be slept through, on top of it."""
+_WEIGHT: Final = 0.1
+"""Of the latest costs in what a frame is taken to cost."""
+_LEAST_S: Final = 1e-6
+"""No frame costs less: a clock that stands still must not make them free."""
 
 
-class SlowShare:
-    """Time in hand for the slow path: it grows by the share, and shrinks by what was spent.
+class TimeShare:
+    """Time in hand: it grows by the shares, and shrinks by what was spent."""
 
-    It owes little at most: what was spent while nobody waited is not held against it for long.
-    """
+    def __init__(self, cost_s: float, burst_s: float, now: float) -> None:
+        """Begin with a full burst.
 
-    def __init__(self, now: float) -> None:
-        """Begin with a full burst."""
-        self._credit = BURST_S
+        :param cost_s: what a frame costs, as long as nothing else is known.
+        :param burst_s: what may be spent at once after a quiet time, and owed at most.
+        """
+        self._cost = cost_s
+        self._burst = burst_s
+        self._credit = burst_s
         self._at = now
 
-    def allows(self, now: float, *, others_wait: bool) -> bool:
-        """Tell whether exceptions may be seen to now. While nothing else is to be done, they may take all the time."""
-        self._credit = min(BURST_S, self._credit + (now - self._at) * SHARE)
-        self._at = now
-        return self._credit > 0 or not others_wait
+    def frames(self, now: float, slept_s: float = 0.0) -> int:
+        """Return how many frames there is time for now.
 
-    def spend(self, seconds: float) -> None:
-        """Take note of time that was spent, wanted or not."""
-        self._credit = max(-DEBT_S, self._credit - seconds)
+        :param slept_s: how long the forwarder has slept since it was asked last.
+        """
+        earned = (now - self._at) * BUSY_SHARE + slept_s * IDLE_SHARE
+        self._credit = min(self._burst, self._credit + earned)
+        self._at = now
+        return max(0, int(self._credit / self._cost))
+
+    def spend(self, frames: int, seconds: float | None = None) -> None:
+        """Take note of frames that were seen to, wanted or not.
+
+        :param seconds: what they have cost; without it, what such frames are taken to cost.
+        """
+        if frames == 0:
+            return
+        if seconds is not None:
+            self._cost += (max(seconds / frames, _LEAST_S) - self._cost) * _WEIGHT
+        self._credit = max(-self._burst, self._credit - (frames * self._cost if seconds is None else seconds))

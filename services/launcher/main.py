@@ -77,12 +77,19 @@ def bench(
     prefixes: Annotated[
         Path | None, typer.Option(help="With --full-table: a file with one prefix a line, in place of a made table.")
     ] = None,
+    floods: Annotated[
+        bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
+    ] = False,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
     if full_table:
         from services.launcher.bench.full_table import run_full_table  # noqa: PLC0415
 
         return _to_exit(lambda: run_full_table(seconds=seconds, prefixes=prefixes, as_json=json))
+    if floods:
+        from services.launcher.bench.floods import run_floods  # noqa: PLC0415
+
+        return _to_exit(lambda: run_floods(seconds=seconds, rounds=rounds, as_json=json))
     from services.launcher.bench.command import run_bench  # noqa: PLC0415
 
     return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))

@@ -3,6 +3,7 @@
 import os
 import signal
 import struct
+import time
 
 import pytest
 import zmq
@@ -32,6 +33,8 @@ from services.common.messages import (
     encode_frames,
 )
 from services.common.runtime import clock
+from services.forwarder.handing import BURST_FRAMES, FRAME_COST_S
+from services.forwarder.share import BUSY_SHARE, IDLE_SHARE
 
 pytest_plugins = ["forwarder_fixtures"]
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -163,7 +166,8 @@ def test_a_thousand_frames_that_arp_could_not_deliver_are_all_counted(router: Ro
 
 def test_a_whole_batch_of_unresolved_frames_goes_to_arp(router: Router, ring: Ring) -> None:
     def goes_whole() -> bool:
-        """Not before the allowance that earlier tests have used up is there again."""
+        """Not before the time that earlier tests have used up is there again, as after a quiet while."""
+        time.sleep(BURST_FRAMES * FRAME_COST_S / IDLE_SHARE)
         router.unresolved.clear()
         dropped = router.count(Counter.DROP_ARP_FULL)
         ring.put(*(router.frame(datagram(number, SILENT)) for number in range(256)))
@@ -175,7 +179,7 @@ def test_a_whole_batch_of_unresolved_frames_goes_to_arp(router: Router, ring: Ri
 
 
 def test_more_unresolved_frames_than_arp_is_given_are_counted(router: Router, ring: Ring) -> None:
-    """The forwarder hands over 1,024 at once, and 10,000 a second."""
+    """The forwarder hands over 1,024 at once, and as many a second as it has time for."""
     started = clock()
     for first in range(0, 20_000, 200):
         ring.put(*(router.frame(datagram(number, SILENT)) for number in range(first, first + 200)))
@@ -184,7 +188,7 @@ def test_more_unresolved_frames_than_arp_is_given_are_counted(router: Router, ri
             break
     counted = router.counted()
     assert counted["DROP_ARP_FULL"] + counted["HANDED"] == counted["TAKEN"]
-    assert 0 < counted["HANDED"] <= 1024 + 10_000 * (clock() - started)
+    assert 0 < counted["HANDED"] <= BURST_FRAMES + (clock() - started) * (BUSY_SHARE + IDLE_SHARE) / FRAME_COST_S + 1
 
 
 def test_frames_for_arp_while_it_is_away_are_counted(idle: Router) -> None:
@@ -224,8 +228,8 @@ def test_more_exceptions_than_the_slow_path_takes_from_one_batch_are_counted(rou
     ring.put(*(router.frame(datagram(number, FAR, ttl=2 if number < 6 else 1)) for number in range(256)))
     router.wait(lambda: router.count(Counter.DROP_TTL_EXCEEDED) + router.count(Counter.DROP_SLOW_PATH_FULL) == 250)
     router.wait(lambda: len(router.hosts[1].heard) == 6)
-    # 6 errors at 38 µs, as it estimates, and then decisions at 30 until 4,000 are reached
-    assert router.count(Counter.DROP_TTL_EXCEEDED) == 6 + 126
+    # 6 errors at 38 µs, as it estimates, and then decisions at 30 until 4,000 are reached, if there is time for so many
+    assert 0 < router.count(Counter.DROP_TTL_EXCEEDED) <= 6 + 126
 
 
 # --- Questions and reports --------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def main() -> None:
         mac = bytes.fromhex(options.gateway_mac.replace(":", ""))
         frames = build_frames(
             mac,
-            _mac_of(options.interface),
+            mac_of(options.interface),
             int(options.source),
             int(options.first_destination),
             options.destinations,
@@ -122,7 +122,8 @@ def main() -> None:
     sys.exit(command.run("generator", options.netns, run))
 
 
-def _mac_of(interface: str) -> bytes:
+def mac_of(interface: str) -> bytes:
+    """Return the MAC of an interface of this namespace."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as probe:
         probe.bind((interface, 0))
         mac: bytes = probe.getsockname()[4]

@@ -25,7 +25,7 @@ MODES: Final = (KERNEL, KERNEL_RPS, HOPWIRE)
 DESTINATIONS: Final = 60_000
 BENCHMARK_NETWORK: Final = IPv4Network("198.18.0.0/15")
 """Addresses for benchmarks: RFC 2544 appendix C.2.2. Routed to host2, which drops what it gets."""
-_GENERATOR_CPU: Final = 0
+GENERATOR_CPU: Final = 0
 _FLOOD_PINGS: Final = 2000
 _IDLE_PINGS: Final = 40
 _IDLE_INTERVAL_S: Final = 0.03
@@ -74,7 +74,7 @@ def _forward_in_kernel(lab: Lab, *, enabled: bool) -> None:
 
 
 def _steer(lab: Lab, mask: int) -> None:
-    _python(lab, "router", "services.launcher.bench.steering", f"{mask:x}")
+    python(lab, "router", "services.launcher.bench.steering", f"{mask:x}")
 
 
 def sample(lab: Lab, seconds: float) -> Sample:
@@ -107,7 +107,7 @@ def resolve_neighbours(lab: Lab) -> None:
 def _packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
     """Return the frames a second that host2 received, and those that host1 sent."""
     before = received(lab)
-    report = _python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
+    report = python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
     # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
     return (received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
 
@@ -116,8 +116,8 @@ def generator_arguments(lab: Lab, frame_bytes: int, seconds: float) -> list[str]
     """Return the module and arguments with which host1 sends to the benchmark's destinations."""
     return [
         generator.__name__,
-        *("--interface", "eth0", "--json", "--cpu", str(_GENERATOR_CPU)),
-        *("--gateway-mac", _router_mac(lab), "--source", str(lab.topology.address("host1"))),
+        *("--interface", "eth0", "--json", "--cpu", str(GENERATOR_CPU)),
+        *("--gateway-mac", router_mac(lab), "--source", str(lab.topology.address("host1"))),
         *("--first-destination", str(BENCHMARK_NETWORK[0]), "--destinations", str(DESTINATIONS)),
         *("--frame-bytes", str(frame_bytes), "--seconds", str(seconds)),
     ]
@@ -130,7 +130,8 @@ def received(lab: Lab) -> int:
         return int(link.get_attr("IFLA_STATS64")["rx_packets"])
 
 
-def _router_mac(lab: Lab) -> str:
+def router_mac(lab: Lab) -> str:
+    """Return the MAC that host1 sends to."""
     host = lab.topology.address("host1")
     interface = next(entry for entry in lab.topology.interfaces("router") if host in entry.address.network)
     with netns.inside(lab.namespace("router")), IPRoute() as kernel:
@@ -145,7 +146,7 @@ def _stream(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
     try:
         assert server.stdout is not None
         server.stdout.readline()
-        _python(lab, sender, stream.__name__, "client", str(address), "--seconds", str(seconds))
+        python(lab, sender, stream.__name__, "client", str(address), "--seconds", str(seconds))
         output, errors = server.communicate(timeout=_LIMIT_S)
     finally:
         lab.end(server)
@@ -162,7 +163,11 @@ def _rtt_us(lab: Lab, *options: str) -> float:
     return report["rtt_us"]["median"]
 
 
-def _python(lab: Lab, node: str, module: str, *arguments: str) -> Any:
+def python(lab: Lab, node: str, module: str, *arguments: str) -> Any:
+    """Run a module on a node to its end; return the JSON that it printed, if any.
+
+    :raises HopwireError: it failed.
+    """
     done = lab.run(node, [sys.executable, "-m", module, *arguments], limit_s=_LIMIT_S)
     if done.returncode != 0:
         raise HopwireError(f"{module} failed on {node}: {done.stderr.strip() or f'status {done.returncode}'}")

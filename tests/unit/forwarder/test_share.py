@@ -1,44 +1,77 @@
-"""The time that exceptions may take."""
+"""The time that frames out of the ordinary may take."""
 
-from services.forwarder.share import BURST_S, DEBT_S, SHARE, SlowShare
+import pytest
+
+from services.forwarder.share import BUSY_SHARE, IDLE_SHARE, TimeShare
+
+COST_S = 0.0001
+BURST_S = 0.05
 
 
-def test_while_nothing_else_waits_exceptions_may_take_all_the_time() -> None:
-    share = SlowShare(0.0)
-    for second in range(10):
-        assert share.allows(float(second), others_wait=False)
-        share.spend(1.0)
+def full(now: float = 0.0) -> TimeShare:
+    return TimeShare(COST_S, BURST_S, now)
 
 
 def test_a_burst_and_then_the_share() -> None:
-    share = SlowShare(100.0)
-    assert share.allows(100.0, others_wait=True)
-    share.spend(BURST_S)
-    assert not share.allows(100.0, others_wait=True)
-    assert share.allows(100.001, others_wait=True)
+    share = full(100.0)
+    assert share.frames(100.0) == 500
+    share.spend(500, BURST_S)
+    assert share.frames(100.0) == 0
+    assert share.frames(100.0 + 10.5 * COST_S / BUSY_SHARE) == 10
 
 
-def test_under_a_flood_the_rest_of_the_time_is_the_fast_paths() -> None:
-    share = SlowShare(0.0)
-    now = spent = 0.0
-    while now < 10.0:
-        if share.allows(now, others_wait=True):
-            share.spend(0.001)
-            spent += 0.001
-            now += 0.001
-        now += 0.0005
-    assert SHARE * 9.0 < spent < SHARE * 10.0 + BURST_S + 0.001
+@pytest.mark.parametrize("slept", [0.0, 0.3, 1.0])
+def test_under_a_flood_only_the_shares_are_spent(slept: float) -> None:
+    share = full()
+    spent, milliseconds = 0.0, 10_000
+    for number in range(1, milliseconds + 1):
+        frames = min(256, share.frames(number / 1000, slept / 1000))
+        share.spend(frames, frames * COST_S)
+        spent += frames * COST_S
+    earned = milliseconds / 1000 * (BUSY_SHARE + slept * IDLE_SHARE)
+    assert earned - 2 * COST_S < spent < earned + BURST_S + 2 * COST_S
 
 
-def test_little_is_owed_for_what_was_spent_while_nobody_waited() -> None:
-    share = SlowShare(0.0)
-    share.spend(60.0)
-    assert not share.allows(0.9 * DEBT_S / SHARE, others_wait=True)
-    assert share.allows(1.1 * DEBT_S / SHARE, others_wait=True)
+def test_frames_without_a_measurement_cost_what_they_are_taken_to() -> None:
+    share = full()
+    share.spend(200)
+    assert share.frames(0.0) in (299, 300)
+
+
+def test_dearer_frames_become_fewer() -> None:
+    share = full()
+    for number in range(100):
+        share.spend(1, 10 * COST_S)
+        share.frames(float(number), 1.0)  # the credit is full again each time
+    assert 50 <= share.frames(1000.0) <= 51
+
+
+def test_what_costs_more_than_there_is_in_hand_is_owed() -> None:
+    share = full()
+    share.spend(1, BURST_S + 0.01)
+    assert share.frames(0.009 / BUSY_SHARE) == 0
+    assert share.frames(0.5 / BUSY_SHARE) > 0
+
+
+def test_no_more_is_owed_than_a_burst() -> None:
+    share = full()
+    share.spend(1000, 60.0)
+    assert share.frames(0.9 * BURST_S / BUSY_SHARE) == 0
+    assert share.frames(1.2 * BURST_S / BUSY_SHARE) > 0
 
 
 def test_a_quiet_time_saves_no_more_than_a_burst() -> None:
-    share = SlowShare(0.0)
-    assert share.allows(1000.0, others_wait=True)
-    share.spend(BURST_S)
-    assert not share.allows(1000.0, others_wait=True)
+    assert full().frames(1000.0, 1000.0) == 500
+
+
+def test_a_clock_that_stands_still_does_not_make_frames_free() -> None:
+    share = full()
+    for _ in range(1000):
+        share.spend(256, 0.0)
+    assert share.frames(0.0) <= BURST_S / 1e-6
+
+
+def test_nothing_is_no_measurement() -> None:
+    share = full()
+    share.spend(0, 1.0)
+    assert share.frames(0.0) == 500

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from services.launcher.bench import generator, report
+from services.launcher.bench import exceptions, flood_generator, floods, generator, report
 
 ROUTER_MAC = bytes.fromhex("020000000001")
 HOST_MAC = bytes.fromhex("020000000002")
@@ -81,3 +81,59 @@ def test_the_table_shows_median_spread_and_ratio() -> None:
     assert "200 (100-300)" in line
     assert "150" in line
     assert "0.75" in line
+
+
+PLACE = exceptions.Place(source=0xC0A80102, router=0xC0A80101, beyond=0xC6120000, absent=0xC0A80014)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [  # by hand: version and length, total length, flags, TTL and protocol, destination
+        ("blackhole", ("45", "0026", "0000", "4011", "c6336402")),
+        ("no route", ("45", "0026", "0000", "4011", "cb007102")),
+        ("TTL 1", ("45", "0026", "0000", "0111", "c6120000")),
+        ("record route", ("47", "002e", "0000", "4011", "c6120000")),
+        ("ping", ("45", "002c", "0000", "4001", "c0a80101")),
+        ("first fragments", ("45", "002c", "2000", "4001", "c0a80101")),
+        ("absent hosts", ("45", "0026", "0000", "4011", "c0a80016")),
+    ],
+)
+def test_each_kind_of_exception(kind: str, header: tuple[str, ...]) -> None:
+    datagram = exceptions.KINDS[kind](PLACE, 2)
+    assert (datagram[:1], datagram[2:4], datagram[6:8], datagram[8:10], datagram[16:20]) == tuple(
+        bytes.fromhex(part) for part in header
+    )
+    assert datagram[12:16] == bytes.fromhex("c0a80102")
+
+
+def test_every_kind_of_exception_is_tried() -> None:
+    assert set(exceptions.KINDS) == {
+        "blackhole",
+        "no route",
+        "TTL 1",
+        "record route",
+        "ping",
+        "first fragments",
+        "absent hosts",
+    }
+
+
+def test_an_exception_goes_after_each_plain_frame() -> None:
+    plain = generator.build_frames(ROUTER_MAC, HOST_MAC, PLACE.source, PLACE.beyond, 3, 60)
+    for kind in exceptions.KINDS:
+        frames = flood_generator.build_frames(plain, kind, PLACE, ROUTER_MAC, HOST_MAC)
+        assert frames.shape == (6, 60)
+        assert (frames[::2] == plain).all()
+        assert {frame[:14].tobytes() for frame in frames} == {bytes.fromhex("0200000000010200000000020800")}
+        whole = exceptions.KINDS[kind](PLACE, 2)
+        assert frames[5, 14 : 14 + len(whole)].tobytes() == whole
+
+
+def test_what_a_flood_leaves_is_a_share_of_the_control_group() -> None:
+    rates = {"blackhole": [100e3, 90e3, 130e3], "TTL 1": [95e3, 80e3, 96e3]}
+    assert floods.kept(rates) == {"blackhole": 1.0, "TTL 1": pytest.approx(0.95)}
+    out = io.StringIO()
+    Console(file=out, width=100).print(floods.table(rates))
+    line = next(line for line in out.getvalue().splitlines() if "TTL 1" in line)
+    assert "95 (80-96)" in line
+    assert "0.95" in line
