@@ -20,7 +20,7 @@ from numba import extending
 from numba.core import sigutils
 
 _SERVICES: Final = Path(__file__).resolve().parents[1]
-_FOLDERS: Final = ("common", "ingress", "forwarder")
+_FOLDERS: Final = ("common", "ingress", "forwarder", "control")
 _OPTIONS: Final = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without Numba's runtime a kernel cannot allocate, and counts no references to the arrays it is given."""
 _FINGERPRINT_DIGITS: Final = 16
@@ -41,6 +41,9 @@ def _constants() -> list[Path]:
         "common/coalesce.py",
         "common/counters.py",
         "common/messages.py",
+        "common/netlink.py",
+        "control/kernel_types.py",
+        "control/netlink_messages.py",
         "forwarder/neighbours.py",
         "forwarder/paths.py",
         "forwarder/groups.py",

@@ -147,6 +147,8 @@ class Path(_Part):
 
 _ROUTE = struct.Struct("=IBI")
 ROUTE_BYTES: Final = _ROUTE.size
+ROUTE_DTYPE: Final = [("prefix", "=u4"), ("length", "u1"), ("path", "=u4")]
+"""The same record for NumPy."""
 
 
 class RouteChange(NamedTuple):

@@ -17,7 +17,7 @@ NLM_F_DUMP_INTR: Final = 0x010
 NLM_F_DUMP: Final = 0x300
 NLM_F_CREATE: Final = 0x400
 _NLA_F_NESTED: Final = 0x8000
-_NLA_TYPE_MASK: Final = 0x3FFF
+NLA_TYPE_MASK: Final = 0x3FFF
 
 RECEIVE_BYTES: Final = 65_536  # netlink_dump of Linux fills 32 KiB at most
 
@@ -31,12 +31,17 @@ def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(payload), kind, NLM_F_REQUEST | flags, sequence, 0) + payload
 
 
+def header(data: bytes, offset: int = 0) -> tuple[int, int, int]:
+    """Return the length of a message, its own header at the least, its type and its flags."""
+    length, kind, flags, _sequence, _port = _HEADER.unpack_from(data, offset)
+    return max(length, _HEADER.size), kind, flags
+
+
 def messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield the type, flags and payload of each message in what one receive gave."""
     offset = 0
     while offset + _HEADER.size <= len(datagram):
-        length, kind, flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
-        length = max(length, _HEADER.size)
+        length, kind, flags = header(datagram, offset)
         yield kind, flags, datagram[offset + _HEADER.size : offset + length]
         offset += length + 3 & ~3
 
@@ -63,6 +68,6 @@ def attributes(payload: bytes) -> dict[int, bytes]:
     while offset + _ATTRIBUTE.size <= len(payload):
         length, kind = _ATTRIBUTE.unpack_from(payload, offset)
         length = max(length, _ATTRIBUTE.size)
-        found[kind & _NLA_TYPE_MASK] = payload[offset + _ATTRIBUTE.size : offset + length]
+        found[kind & NLA_TYPE_MASK] = payload[offset + _ATTRIBUTE.size : offset + length]
         offset += length + 3 & ~3
     return found

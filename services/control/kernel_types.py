@@ -1,12 +1,15 @@
 """What the kernel tells of its links, addresses and routes (rtnetlink(7)), as plain values.
 
 IPv4 addresses are integers in host order. A route's key is its prefix and length in one integer, `prefix << 8 |
-length`: a table of a million routes is then one dict of integers.
+length`: a table of a million routes is then one array of integers.
 """
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 # linux/if.h
 IFF_UP: Final = 0x1
@@ -226,6 +229,19 @@ class RouteGone(NamedTuple):
     info: RouteInfo
 
 
+class RouteBatch(NamedTuple):
+    """Changes of routes in their order, in flat arrays: how they come by the ten thousand."""
+
+    tables: npt.NDArray[np.uint8]
+    """(changes,) RT_TABLE_LOCAL, RT_TABLE_MAIN or RT_TABLE_DEFAULT."""
+    keys: npt.NDArray[np.int64]
+    operations: npt.NDArray[np.uint8]
+    """(changes,) FIRST, LAST, REPLACE, GONE or DUMPED of `route_kernels`."""
+    infos: tuple[RouteInfo, ...]
+    which: npt.NDArray[np.int32]
+    """(changes,) the place in `infos` of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextHopObjectChanged:
     """A new nexthop object, or another one in place of it."""
@@ -256,6 +272,7 @@ KernelEvent = (
     | AddressGone
     | RouteChanged
     | RouteGone
+    | RouteBatch
     | NextHopObjectChanged
     | NextHopObjectGone
     | Unsettled

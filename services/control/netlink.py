@@ -2,10 +2,15 @@
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from services.common import netlink
 from services.common.errors import HopwireError
@@ -17,7 +22,7 @@ from services.common.netlink import (
     NLMSG_ERROR,
     RECEIVE_BYTES,
 )
-from services.control.kernel_types import DumpError, KernelEvent, RouteChanged, Unsettled
+from services.control.kernel_types import DumpError, KernelEvent, RouteBatch, Unsettled
 from services.control.netlink_messages import (
     ADDRESS_HEADER,
     LINK_HEADER,
@@ -30,20 +35,23 @@ from services.control.netlink_messages import (
     RTM_GETRULE,
     RTM_NEWROUTE,
     address_from,
-    events,
+    event,
     explanation,
     is_foreign_rule,
     link_from,
     next_hop_object_from,
-    route_event,
 )
 from services.control.rib import KernelDump
-from services.control.route_table import TABLES, RouteTables
+from services.control.route_kernels import DUMPED
+from services.control.route_scan import Message, RouteScanner
+from services.control.route_table import RouteTables
 
-RECEIVE_BUFFER_BYTES: Final = 64 * 2**20
-"""Room for some 50,000 announcements; the kernel uses it only while they wait."""
-MAX_DATAGRAMS: Final = 1024
+RECEIVE_BUFFER_BYTES: Final = 128 * 2**20
+"""Room for some 100,000 announcements; the kernel uses it only while they wait."""
+MAX_DATAGRAMS: Final = 16_384
 """Announcements taken at one go, so that a flood of them does not keep the service from its other work."""
+READ_AT_ONCE_BYTES: Final = 2 * 2**20
+"""How much is received before it is looked into."""
 _DUMP_TIMEOUT_S: Final = 5.0
 
 # linux/netlink.h and asm-generic/socket.h, which the socket module does not have
@@ -78,6 +86,16 @@ class KernelRefusedError(Exception):
         self.explanation = explanation
 
 
+class _Part(NamedTuple):
+    """A part of a dump."""
+
+    data: npt.NDArray[np.uint8]
+    datagrams: list[tuple[int, int]]
+    """Start and end of each in the data."""
+    is_drained: bool
+    """Nothing more lies ready: the end of the dump is in this part, unless the kernel is slow."""
+
+
 class KernelNetlink:
     """Both sockets, in the network namespace of the thread that makes them.
 
@@ -91,6 +109,9 @@ class KernelNetlink:
         :raises HopwireError: the kernel lacks a group of announcements (nexthop objects came with Linux 5.3).
         """
         self._sequence = 0
+        self._room = memoryview(bytearray(READ_AT_ONCE_BYTES))
+        self._data = np.frombuffer(self._room, np.uint8)
+        self._scanner = RouteScanner()
         self._announcements = _netlink_socket()
         self._requests = _netlink_socket()
         try:
@@ -119,33 +140,45 @@ class KernelNetlink:
 
     def events(self) -> Iterator[KernelEvent]:
         """Return the announcements that wait, `MAX_DATAGRAMS` of them at most; an overrun is one of them."""
-        for _ in range(MAX_DATAGRAMS):
-            data = self._next_announcement()
-            if data is None:
-                return
-            if not data:
-                yield Unsettled("announcements of the kernel were lost")
-            else:
-                yield from events(data)
+        datagrams: list[tuple[int, int]] = []
+        end = 0
+        lost = False
+        while not lost and len(datagrams) < MAX_DATAGRAMS and end <= READ_AT_ONCE_BYTES - RECEIVE_BYTES:
+            size = self._next_announcement(end)
+            if size is None:
+                break
+            lost = not size
+            datagrams.append((end, end + size))
+            end += size + 3 & ~3
+        try:
+            for found in self._scanner.read(self._data, datagrams):
+                told = found if isinstance(found, RouteBatch) else event(*found)
+                if told is not None:
+                    yield told
+        except (struct.error, ValueError):
+            yield Unsettled("an announcement of the kernel could not be read")
+        if lost:
+            yield Unsettled("announcements of the kernel were lost")
 
     def discard_events(self) -> None:
         """Throw away all announcements that wait: what they say is in a dump that begins now."""
-        while self._next_announcement() is not None:
+        while self._next_announcement(0) is not None:
             pass
 
-    def _next_announcement(self) -> bytes | None:
-        """Return a datagram of the kernel, an empty one in place of those that are lost, or None."""
+    def _next_announcement(self, place: int) -> int | None:
+        """Receive a datagram of the kernel to a place; return its size, 0 for those that are lost, None for none."""
+        room = self._room[place : place + RECEIVE_BYTES]
         while True:
             try:
-                data, _, flags, (port, _) = self._announcements.recvmsg(RECEIVE_BYTES)
+                size, _, flags, (port, _) = self._announcements.recvmsg_into([room])
             except BlockingIOError:
                 return None
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                return b""
+                return 0
             if port == 0:  # from the kernel: any process may send here
-                return b"" if flags & socket.MSG_TRUNC else data
+                return 0 if flags & socket.MSG_TRUNC else size
 
     # --- Changes ------------------------------------------------------------------------------------------------------
 
@@ -196,42 +229,106 @@ class KernelNetlink:
                 return 0
             raise
 
-    def _dump_routes(self, header: bytes) -> RouteTables:
+    def _dump_routes(self, request: bytes) -> RouteTables:
+        """Return all routes of the tables that count: one large part is received while the last one is read."""
         tables = RouteTables()
-        for payload in self._dump(RTM_GETROUTE, header):
-            change = route_event(RTM_NEWROUTE, 0, payload)
-            if isinstance(change, RouteChanged) and change.table in TABLES:
-                tables.append(change)
-        return tables
+        self._scanner.interrupted = False
+        rooms = (self._room, memoryview(bytearray(READ_AT_ONCE_BYTES)))
+        try:
+            with ThreadPoolExecutor(1, "dump") as receiver:
+                self._ask(RTM_GETROUTE, NLM_F_DUMP, request)
+                self._requests.setblocking(False)
+                part = self._receive_dump(rooms[0])
+                while True:
+                    rooms = rooms[::-1]
+                    following = None if part.is_drained else receiver.submit(self._receive_dump, rooms[0])
+                    if self._append_routes(part, tables):
+                        return tables
+                    part = self._receive_dump(rooms[0]) if following is None else following.result()
+        except OSError as error:
+            raise _no_dump(error) from error
+        finally:
+            self._requests.settimeout(_DUMP_TIMEOUT_S)
+
+    def _append_routes(self, part: _Part, tables: RouteTables) -> bool:
+        """Append the routes in a part of a dump; tell whether it is the last one.
+
+        :raises DumpError: the dump is of no use.
+        """
+        for found in self._scanner.read(part.data, part.datagrams):
+            if isinstance(found, RouteBatch):
+                tables.apply(found._replace(operations=np.full_like(found.operations, DUMPED)))
+            elif _ends_dump(found, interrupted=self._scanner.interrupted):
+                return True
+            elif found.kind == RTM_NEWROUTE:
+                raise DumpError("a route of the kernel could not be read")
+        return False
+
+    def _receive_dump(self, room: memoryview) -> _Part:
+        """Receive what the kernel has ready of a dump, one datagram at the least.
+
+        :raises OSError: it has nothing ready for too long.
+        """
+        if not select.select([self._requests], [], [], _DUMP_TIMEOUT_S)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        datagrams: list[tuple[int, int]] = []
+        end = 0
+        while end <= READ_AT_ONCE_BYTES - RECEIVE_BYTES:
+            try:
+                size = self._requests.recv_into(room[end : end + RECEIVE_BYTES])
+            except BlockingIOError:
+                break
+            if self._is_answer(room[end : end + size]):
+                datagrams.append((end, end + size))
+                end += size + 3 & ~3
+        is_drained = not select.select([self._requests], [], [], 0)[0]
+        return _Part(np.frombuffer(room, np.uint8), datagrams, is_drained)
 
     def _dump(self, kind: int, request: bytes) -> Iterator[bytes]:
         """Yield the payloads of the messages that answer a dump request."""
         interrupted = False
         try:
-            for answer_kind, flags, payload in self._answers(kind, NLM_F_DUMP, request):
-                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
-                if answer_kind in (NLMSG_DONE, NLMSG_ERROR):
-                    _check_end(netlink.error_number(payload), interrupted=interrupted)
+            for message in self._answers(kind, NLM_F_DUMP, request):
+                interrupted = interrupted or bool(message.flags & NLM_F_DUMP_INTR)
+                if _ends_dump(message, interrupted=interrupted):
                     return
-                yield payload
+                yield message.payload
         except OSError as error:
-            raise DumpError(f"no dump from the kernel: {error.strerror or error}", error.errno or 0) from error
+            raise _no_dump(error) from error
 
-    def _answers(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Send a request and yield the messages that answer it, without end."""
+    def _ask(self, kind: int, flags: int, payload: bytes) -> None:
         self._sequence += 1
         self._requests.send(netlink.message(kind, flags, self._sequence, payload))
+
+    def _is_answer(self, data: bytes | memoryview) -> bool:
+        """Tell whether a datagram answers the last request, and is no rest of a dump that was given up."""
+        return len(data) >= _SEQUENCE.size and _SEQUENCE.unpack_from(data) == (self._sequence,)
+
+    def _answers(self, kind: int, flags: int, payload: bytes) -> Iterator[Message]:
+        """Send a request and yield the messages that answer it, without end."""
+        self._ask(kind, flags, payload)
         while True:
             data = self._requests.recv(RECEIVE_BYTES)
-            if _SEQUENCE.unpack_from(data) == (self._sequence,):  # and no rest of a dump that was given up
-                yield from netlink.messages(data)
+            if self._is_answer(data):
+                yield from (Message(*message) for message in netlink.messages(data))
 
 
-def _check_end(number: int, *, interrupted: bool) -> None:
-    if number:
+def _ends_dump(message: Message, *, interrupted: bool) -> bool:
+    """Tell whether a dump ends with a message.
+
+    :raises DumpError: it ends, and is of no use.
+    """
+    if message.kind not in (NLMSG_DONE, NLMSG_ERROR):
+        return False
+    if number := netlink.error_number(message.payload):
         raise DumpError(f"the kernel refused a dump: {os.strerror(number)}", number)
     if interrupted:
         raise DumpError("the tables changed during a dump")
+    return True
+
+
+def _no_dump(error: OSError) -> DumpError:
+    return DumpError(f"no dump from the kernel: {error.strerror or error}", error.errno or 0)
 
 
 def _netlink_socket() -> socket.socket:

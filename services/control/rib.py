@@ -5,16 +5,21 @@ kernel's rules of the start ask them, and in a table the one of the lowest metri
 that lies within a prefix of an earlier one is never asked for, and so not published. The published state is a set
 of numbered paths and a path for each destination; changes are computed against what was published last.
 
-A change of a route costs the work for that route. Changes of interfaces, and a new dump, go once through all.
+Routes are compared in compiled code (`route_kernels`): a change of a route costs the work for that route. Changes of
+interfaces, and a new dump, go once through all.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from services.common.messages import Interface, InterfaceAddress, RouteChange, RouterState, pack_routes
+import numpy as np
+import numpy.typing as npt
+
+from services.common.hash_table import HashTable
+from services.common.messages import ROUTE_DTYPE, Interface, InterfaceAddress, RouterState
 from services.common.parameters import InterfacePolicy, Parameters
-from services.control.judgement import Verdict, judge
+from services.control.judgement import judge
 from services.control.kernel_types import (
     IFA_F_SECONDARY,
     IFF_UP,
@@ -29,19 +34,22 @@ from services.control.kernel_types import (
     NextHopObject,
     NextHopObjectChanged,
     NextHopObjectGone,
+    RouteBatch,
     RouteChanged,
     RouteGone,
     RouteInfo,
     Unsettled,
-    covering_key,
-    split_key,
 )
-from services.control.path_table import NumberedPath, PathContent, PathTable
+from services.control.next_hop_objects import NextHopObjects
+from services.control.path_table import PathTable
 from services.control.policies import InterfacePolicies
-from services.control.route_table import TABLES, RouteTables, SharedInfo
+from services.control.route_kernels import STORED, UNUSABLE, compare, vanished
+from services.control.route_table import TABLES, Keys, RouteTables
 
 MAX_REMEMBERED_NAMES: Final = 4096
 """Interfaces that are gone, but whose name their counters still bear."""
+_COMPARED_AT_ONCE: Final = 1 << 16
+"""Destinations: what is published grows by no more than these before its room is looked at again."""
 
 
 class KernelDump(NamedTuple):
@@ -66,16 +74,19 @@ class Rib:
         self.links: dict[int, Link] = {}
         self.addresses: dict[int, list[LinkAddress]] = {}
         self.tables = RouteTables()
-        self._next_hop_objects: dict[int, NextHopObject] = {}
+        self._next_hop_objects = NextHopObjects()
         self.unsettled = "nothing is mirrored yet"
         self._foreign_rules = 0
         self._former_names: dict[int, str] = {}
-        self._touched: set[int] = set()
+        self._touched: list[Keys] = []
         self._all_touched = False
         self._interfaces_touched = False
         self._interfaces: dict[int, Interface] = {}
-        self._routes: dict[int, NumberedPath] = {}
+        self._routes = HashTable()
+        """The path of each published destination."""
         self._paths = PathTable()
+        self._deviations: dict[int, str] = {}
+        """By the number of an info: in which way hopwire does not follow it."""
 
     # --- What the kernel says -----------------------------------------------------------------------------------------
 
@@ -90,7 +101,7 @@ class Rib:
         for address in dump.addresses:
             self._store_address(address)
         self.tables = dump.tables
-        self._next_hop_objects = {one.id: one for one in dump.next_hop_objects}
+        self._next_hop_objects = NextHopObjects(dump.next_hop_objects)
         self._foreign_rules = dump.foreign_rules
         self._all_touched = self._interfaces_touched = True
         self.unsettled = ""
@@ -98,6 +109,8 @@ class Rib:
     def apply(self, event: KernelEvent) -> None:
         """Follow one announcement of the kernel."""
         match event:
+            case RouteBatch():
+                self._apply_routes(event)
             case RouteChanged() | RouteGone():
                 self._apply_route(event)
             case LinkChanged(link=link):
@@ -120,18 +133,15 @@ class Rib:
             self.tables.insert(event)
         elif not self.tables.remove(event):
             return
-        self._touched.add(event.key)
-        self._touched.update(self._within(event.key, event.table))
+        self._touch(np.array([event.table], np.uint8), np.array([event.key], np.int64))
 
-    def _within(self, key: int, table: int) -> Iterator[int]:
-        """Return the destinations of later tables that lie within a destination of this one."""
-        length = key & 0xFF
-        if length == 32:
-            return
-        for later in TABLES[TABLES.index(table) + 1 :]:
-            for other in self.tables.tables[later]:
-                if other & 0xFF > length and covering_key(other, length) == key:
-                    yield other
+    def _apply_routes(self, batch: RouteBatch) -> None:
+        self.tables.apply(batch)
+        self._touch(batch.tables, batch.keys)
+
+    def _touch(self, tables: npt.NDArray[np.uint8], keys: Keys) -> None:
+        if not self._all_touched:
+            self._touched += [keys, self.tables.within(tables, keys)]
 
     def _apply_link(self, link: Link) -> None:
         before = self.links.get(link.index)
@@ -157,31 +167,21 @@ class Rib:
         return any(hop.interface == index for info in self.tables.infos for hop in self.next_hops(info))
 
     def _apply_next_hop_object(self, event: NextHopObjectChanged | NextHopObjectGone) -> None:
-        if isinstance(event, NextHopObjectChanged):
-            number, in_silence = event.object.id, event.in_silence
-            self._next_hop_objects[number] = event.object
-        else:
-            number, in_silence = event.id, True
-            self._next_hop_objects.pop(number, None)
-        used = {info.next_hop_object for info in self.tables.infos if info.next_hop_object}
-        groups = [group for each in used if (group := self._next_hop_objects.get(each))]
-        members = {member for group in groups for member, _ in group.members}
-        if number in used and in_silence:
+        effect = self._next_hop_objects.apply(event, self.tables.infos)
+        if effect.is_silent:
+            number = event.id if isinstance(event, NextHopObjectGone) else event.object.id
             self.unsettled = f"nexthop object {number} changed"
-        elif number in used | members:
+        elif effect.is_felt:
             self._all_touched = True
 
     def next_hops(self, info: RouteInfo) -> tuple[KernelNextHop, ...]:
-        """Return the next hops of a route: those of its nexthop object, where it has one.
+        """Return the next hops of a route, those of its nexthop object where it names one."""
+        return self._next_hop_objects.next_hops(info)
 
-        The route itself names them only with net.ipv4.nexthop_compat_mode, and weights above 256 not even then.
-        """
-        known = self._next_hop_objects.get(info.next_hop_object)
-        if known is None:
-            return info.next_hops
-        objects = [(self._next_hop_objects.get(member), weight) for member, weight in known.members or ((known.id, 1),)]
-        hops = tuple(one.next_hop._replace(weight=weight) for one, weight in objects if one and one.next_hop)
-        return hops if len(hops) > 1 else tuple(hop._replace(weight=1) for hop in hops)
+    @property
+    def lacks_next_hops(self) -> bool:
+        """Whether routes name nexthop objects that are not known."""
+        return self._next_hop_objects.are_missing(self.tables.infos)
 
     def _remember_name(self, link: Link) -> None:
         self._former_names.pop(link.index, None)
@@ -224,26 +224,29 @@ class Rib:
     def take_changes(self) -> RouterState | None:
         """Return how the state differs from what was published last, and count it as published; None: not at all."""
         interfaces, interfaces_gone = self._interface_changes()
-        routes = self._route_changes()
-        paths, paths_gone = self._paths.take_changes()
-        if not (interfaces or interfaces_gone or routes or paths or paths_gone):
+        routes, touched_paths = self._route_changes()
+        paths, paths_gone = self._paths.take_changes(touched_paths)
+        if paths_gone:
+            self.tables.unjudge(paths_gone)
+        if not (interfaces or interfaces_gone or routes):
             return None
         return RouterState(
             interfaces=interfaces,
             interfaces_gone=interfaces_gone,
             paths=paths,
             paths_gone=paths_gone,
-            routes=pack_routes(routes),
+            routes=routes,
         )
 
     def full_state(self, parameters: Parameters) -> RouterState:
         """Return all that is published, and the parameters."""
+        stored = np.flatnonzero(self._routes.keys)
         return RouterState(
             full=True,
             parameters=parameters,
             interfaces=list(self._interfaces.values()),
             paths=self._paths.all(),
-            routes=pack_routes(RouteChange(*split_key(key), path.id) for key, path in self._routes.items()),
+            routes=_packed(self._routes.keys[stored] & ~STORED, self._routes.values[stored]),
         )
 
     @property
@@ -267,11 +270,12 @@ class Rib:
 
     def deviations(self) -> list[str]:
         """Return, for the user's eyes, what of the kernel's routing hopwire does not follow."""
+        self._judge()
         counts: Counter[str] = Counter()
-        for shared in self.tables.infos.values():
-            deviation = self._verdict(shared).deviation
+        for number in self.tables.infos.values() if self._deviations else ():
+            deviation = self._deviations.get(number)
             if deviation:
-                counts[deviation] += shared.uses
+                counts[deviation] += self.tables.uses(number)
         texts = [f"{count} route{'s' * (count > 1)} not followed: {text}" for text, count in sorted(counts.items())]
         if self._foreign_rules:
             texts.append(
@@ -305,60 +309,57 @@ class Rib:
             policy=self.policy(link),
         )
 
-    def _route_changes(self) -> list[RouteChange]:
+    def _route_changes(self) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Return the packed changes of routes, and the paths of which some route's use began or ended."""
         if self._all_touched:
-            for shared in self.tables.infos.values():
-                shared.verdict = None
-        changes = []
-        for key in self._keys_to_compare():
-            content = self._best(key)
-            before = self._routes.get(key)
-            if before is None and content is None:
-                continue
-            if before is not None and before.content == content:
-                continue
-            path = None if content is None else self._paths.acquire(content)
-            if before is not None:
-                self._paths.release(before)
-            if path is None:
-                del self._routes[key]
-            else:
-                self._routes[key] = path
-            changes.append(RouteChange(*split_key(key), 0 if path is None else path.id))
+            self.tables.unjudge()
+        self._judge()
+        keys = self._keys_to_compare()
+        packed, touched_paths = [], [np.zeros(0, np.int64)]
+        if self._all_touched:
+            self._routes.make_room(max(0, len(keys) - self._routes.used))
+        for first in range(0, len(keys), _COMPARED_AT_ONCE):
+            some = keys[first : first + _COMPARED_AT_ONCE]
+            self._routes.make_room(len(some))
+            growth, changes = np.zeros(1, np.int64), np.empty((len(some), 3), np.int64)
+            count = compare(
+                self.tables.arrays,
+                some,
+                self._routes.keys,
+                self._routes.values,
+                self._paths.uses,
+                growth,
+                changes,
+            )
+            self._routes.used += int(growth[0])
+            packed.append(_packed(changes[:count, 0], changes[:count, 1]))
+            touched_paths.append(np.unique(changes[:count, 1:]))
         self._touched.clear()
         self._all_touched = False
-        return changes
+        return b"".join(packed), np.concatenate(touched_paths)
 
-    def _keys_to_compare(self) -> set[int]:
+    def _keys_to_compare(self) -> Keys:
         if not self._all_touched:
-            return self._touched
-        return set(self._routes).union(*self.tables.tables.values())
+            return np.concatenate([np.zeros(0, np.int64), *self._touched])
+        gone = np.empty(self._routes.used, np.int64)
+        count = vanished(self.tables.arrays, self._routes.keys, gone)
+        return np.concatenate([gone[:count], *(self.tables.keys(position) for position in range(len(TABLES)))])
 
-    def _best(self, key: int) -> PathContent | None:
-        """Return what to do with a destination, or None where it has no route of its own that can be used."""
-        for position, table in enumerate(TABLES):
-            candidates = self.tables.candidates(table, key)
-            if not candidates:
-                continue
-            if any(self._covers(earlier, key) for earlier in TABLES[:position]):
-                return None
-            for shared in candidates:
-                content = self._verdict(shared).content
-                if content is not None:
-                    return content
-        return None
+    def _judge(self) -> None:
+        """Judge what routes say, where it is new or the interfaces are others."""
+        for number, info in self.tables.unjudged():
+            verdict = judge(info._replace(next_hops=self.next_hops(info)), self.links)
+            self.tables.judge(number, UNUSABLE if verdict.content is None else self._paths.number(verdict.content))
+            self._deviations.pop(number, None)
+            if verdict.deviation:
+                self._deviations[number] = verdict.deviation
+        self._paths.tidy(self.tables.arrays.path)
 
-    def _covers(self, table: int, key: int) -> bool:
-        """Tell whether a usable route of this table to a shorter prefix catches a destination."""
-        length = key & 0xFF
-        shorter = [other for other, count in self.tables.lengths[table].items() if other < length and count]
-        return any(
-            self._verdict(shared).content is not None
-            for other in shorter
-            for shared in self.tables.candidates(table, covering_key(key, other))
-        )
 
-    def _verdict(self, shared: SharedInfo) -> Verdict:
-        if shared.verdict is None:
-            shared.verdict = judge(shared.info._replace(next_hops=self.next_hops(shared.info)), self.links)
-        return shared.verdict
+def _packed(keys: Keys, paths: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> bytes:
+    """Return routes as the bus carries them (see `messages.pack_routes`)."""
+    records = np.empty(len(keys), ROUTE_DTYPE)
+    records["prefix"] = keys >> 8
+    records["length"] = keys & 0xFF
+    records["path"] = paths
+    return records.tobytes()

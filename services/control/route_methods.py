@@ -145,9 +145,9 @@ class RouteMethods:
         """Return the source address that the router's own datagrams take on this route; 0 for none."""
         if route.prefix is not None and route.prefix_length is not None:
             key = route_key(route.prefix, route.prefix_length)
-            for shared in (shared for table in TABLES for shared in self._rib.tables.candidates(table, key)):
-                if shared.info.source:
-                    return shared.info.source
+            for info in (info for table in TABLES for info in self._rib.tables.candidates(table, key)):
+                if info.source:
+                    return info.source
         own = self._rib.addresses.get(route.chosen.interface) if route.chosen is not None else None
         return own[0].address if own else 0
 

@@ -1,5 +1,6 @@
 """The shell of control: netlink, ZeroMQ, the metrics server and the clock around the mirror and the reports."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from services.common.bus import (
     hold_instance,
     receive,
 )
+from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
@@ -47,6 +49,9 @@ REVIEW_INTERVAL_S: Final = 0.25
 """How often the metrics are renewed, and what changed is logged: as often as the services report."""
 UNSETTLED_POLL_MS: Final = 20
 """The pause before the next attempt, while the kernel gives no whole dump."""
+COALESCE_S: Final = 0.005
+"""The pause after a publication in which the kernel's announcements are left to gather. What comes alone goes at once;
+a flood goes in parts that cost each subscriber little."""
 REPORTS_PER_TURN: Final = 1024
 
 
@@ -124,6 +129,7 @@ class ControlService:
             clock=clock,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
+        self._published_at = float("-inf")
         self._poller = zmq.Poller()
         self._poller.register(self._netlink.fileno(), zmq.POLLIN)
         for socket in (self._inbox, self._rpc.socket):
@@ -143,15 +149,24 @@ class ControlService:
 
         :raises HopwireError: what the kernel owns cannot be recorded.
         """
+        give_back_compiler()
         try:
             while not stop.is_set:
                 self._turn()
                 self._arp_state.register(self._poller)
-                self._poller.poll(UNSETTLED_POLL_MS if self._rib.unsettled else POLL_MS)
+                self._poller.poll(self._pause_ms(clock()))
         finally:
             if self._ownership is not None:
                 for warning in self._ownership.restore():
                     self._log.warning(warning)
+
+    def _pause_ms(self, now: float) -> int:
+        """Return how long to wait for messages, and for announcements if it is not too soon for these."""
+        gather_ms = math.ceil((self._published_at + COALESCE_S - now) * 1000)
+        self._poller.register(self._netlink.fileno(), 0 if gather_ms > 0 else zmq.POLLIN)
+        if gather_ms > 0:
+            return gather_ms
+        return UNSETTLED_POLL_MS if self._rib.unsettled else POLL_MS
 
     def close(self) -> None:
         """Close everything, and let go of the instance's name."""
@@ -164,7 +179,8 @@ class ControlService:
 
     def _turn(self) -> None:
         now = clock()
-        self._mirror.follow()
+        if now >= self._published_at + COALESCE_S:
+            self._mirror.follow()
         self._take_reports(now)
         self._follow_arp(now)
         malformed = self._rpc.serve()
@@ -196,6 +212,7 @@ class ControlService:
         if changes is not None:
             self._state.publish(changes, now)
             self._view.last_generation = self._state.sequence
+            self._published_at = now
 
     @property
     def _parameters(self) -> Parameters:
@@ -208,7 +225,7 @@ class ControlService:
         if self._ownership is None:
             self._ownership_warnings = shortcomings(names)
         else:
-            if read_setting(NEXTHOP_COMPATIBILITY) == "0":  # the dump that led here lacks what `take` turns on
+            if self._rib.lacks_next_hops and read_setting(NEXTHOP_COMPATIBILITY) == "0":  # `take` makes the kernel tell
                 self._rib.unsettled = "the kernel has told no next hops of nexthop objects"
             try:
                 self._ownership_warnings = self._ownership.take(names)

@@ -68,14 +68,12 @@ def _index_of(rib: Rib, name: str | None) -> int | None:
 def _candidates(rib: Rib, table: int, wanted: RouteFilter) -> Iterator[tuple[int, RouteInfo]]:
     exactly = _exact_keys(wanted)
     if exactly is None:
-        for key, info in rib.tables.routes(table):
-            if wanted.root is None or _holds(wanted.root, key):
-                yield key, info
+        yield from rib.tables.routes(table, None if wanted.root is None else _key(wanted.root))
         return
     for key in exactly:
         if wanted.root is None or _holds(wanted.root, key):
-            for shared in rib.tables.candidates(table, key):
-                yield key, shared.info
+            for info in rib.tables.candidates(table, key):
+                yield key, info
 
 
 def _exact_keys(wanted: RouteFilter) -> list[int] | None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -119,6 +120,25 @@ class Egress:
             self._messages.ctypes.data + slots * BATCH * _MESSAGE_BYTES,
         )
 
+    def serve(self, wanted: Mapping[int, tuple[int, str]]) -> list[tuple[str, str]]:
+        """Have a socket for each of these slots, and for no other.
+
+        :param wanted: index and name of each slot's interface.
+        :return: the names of those that cannot send, and why.
+        :raises HopwireError: see `open`.
+        """
+        failed = []
+        for slot, index in self.open_slots().items():
+            if wanted.get(slot, (None, ""))[0] != index:
+                self.close(slot)
+        for slot, (index, name) in wanted.items():
+            if slot not in self._sockets:
+                try:
+                    self.open(slot, index, name)
+                except OSError as error:
+                    failed.append((name, _error_text(error)))
+        return failed
+
     def open(self, slot: int, interface_index: int, name: str) -> None:
         """Open the socket of an interface slot, in place of an older one.
 
@@ -175,6 +195,6 @@ class Egress:
         _send_queue(self._queues, self.senders, self.block, slot, counter)
 
 
-def error_text(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     """Return the kernel's phrase for an error."""
     return os.strerror(error.errno) if error.errno else str(error)

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from services.common import hash_table
+from services.common.hash_table import ABSENT, HashTable
 from services.common.kernels import inlined, kernel, record
 from services.common.wire.ipv4 import prefix_mask
-from services.forwarder import hash_table
-from services.forwarder.hash_table import ABSENT, HashTable
 
 MAX_PATH: Final = (1 << 24) - 1
 NO_PATH: Final = 0
@@ -24,6 +24,8 @@ _LENGTH_SHIFT: Final = np.uint32(24)
 _LENGTH_MASK: Final = np.uint32(0x3F)
 _INDEX_MASK: Final = np.uint32(MAX_PATH)
 _BLOCK_ENTRIES: Final = 256
+_SMALL: Final = 1 << 16
+"""Elements of an array that is copied in some ten microseconds."""
 
 Entries = npt.NDArray[np.uint32]
 
@@ -161,6 +163,16 @@ def _apply(fib: Any, free: Any, keys: Any, values: Any, prefixes: Any, lengths: 
     return grown
 
 
+@kernel("int64", "int64[::1]", "int64[::1]", "int64[::1]", "int64[::1]")
+def _count_new(keys: Any, prefixes: Any, lengths: Any, paths: Any) -> int:
+    """Return how many prefixes of changes that `_apply` would add."""
+    count = 0
+    for number in range(prefixes.shape[0]):
+        new = paths[number] != NO_PATH
+        count += new and hash_table.find(keys, _key(prefixes[number], lengths[number])) == ABSENT
+    return count
+
+
 @kernel("int64", FIB, "int64")
 def _lookup(fib: FibArrays, address: int) -> Any:
     return lookup(fib, address)
@@ -175,47 +187,75 @@ def _matched_length(keys: Any, address: int) -> int:
     return ABSENT
 
 
+Column = npt.NDArray[np.int64]
+
+
+class Room(NamedTuple):
+    """Arrays of a FIB with its content, large enough for changes to come."""
+
+    keys: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int32]
+    blocks: Entries
+    free: npt.NDArray[np.int64]
+
+
 class Fib:
     """A set of prefixes with a path each, and the tables that answer for any address."""
 
-    def __init__(self) -> None:
-        """Make an empty FIB."""
-        self._blocks = 0
+    def __init__(self, expected: int = 0) -> None:
+        """Make an empty FIB, with room for the expected number of prefixes."""
         self.arrays = FibArrays(np.zeros(1 << 24, np.uint32), np.zeros(0, np.uint32), np.zeros(1, np.uint32))
         self._free = np.zeros(1, np.int64)
         self._prefixes = HashTable()
+        self._prefixes.make_room(expected)
 
     def __len__(self) -> int:
         """Return the number of prefixes."""
         return self._prefixes.used
 
-    def apply(
-        self, prefixes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], paths: npt.NDArray[np.int64]
-    ) -> None:
+    def apply(self, prefixes: Column, lengths: Column, paths: Column) -> None:
         """Carry out changes in order: prefixes without host bits, their lengths, their paths (NO_PATH withdraws)."""
-        self._prefixes.make_room(len(prefixes))
+        self.take(self.room(prefixes, lengths, paths))
+        self.carry_out(prefixes, lengths, paths)
+
+    def has_room(self, count: int) -> bool:
+        """Tell whether so many prefixes can come without large arrays that have to grow."""
+        keys, blocks = len(self._prefixes.keys), len(self.arrays.blocks)
+        return (keys <= _SMALL or (self._prefixes.used + count) * 2 <= keys) and (
+            blocks <= _SMALL or count <= self._free[0]
+        )
+
+    def room(self, prefixes: Column, lengths: Column, paths: Column) -> Room:
+        """Return the room that changes need, without any effect: another thread may make it, and this one go on."""
+        new = len(prefixes)
+        if (self._prefixes.used + new) * 2 > len(self._prefixes.keys):
+            new = int(_count_new(self._prefixes.keys, prefixes, lengths, paths))
+        keys, values = self._prefixes.with_room(new)
         networks = np.unique(prefixes[(lengths > 24) & (paths != NO_PATH)] >> 8)
-        self._make_blocks(int(np.count_nonzero(self.arrays.by_24[networks] & _BLOCK == 0)))
+        missing = int(np.count_nonzero(self.arrays.by_24[networks] & _BLOCK == 0)) - int(self._free[0])
+        if missing <= 0:
+            return Room(keys, values, self.arrays.blocks, self._free)
+        there, count = len(self.arrays.blocks) // _BLOCK_ENTRIES, int(self._free[0])
+        more = max(missing, there, 16)
+        blocks = np.zeros((there + more) * _BLOCK_ENTRIES, np.uint32)
+        blocks[: len(self.arrays.blocks)] = self.arrays.blocks
+        free = np.zeros(there + more + 1, np.int64)
+        free[1 : count + 1] = self._free[1 : count + 1]
+        free[count + 1 : count + more + 1] = np.arange(there, there + more)
+        free[0] = count + more
+        return Room(keys, values, blocks, free)
+
+    def take(self, room: Room) -> None:
+        """Use the room that was made since the last change."""
+        self._prefixes.keys, self._prefixes.values = room.keys, room.values
+        self._free = room.free
+        self.arrays = self.arrays._replace(blocks=room.blocks)
+
+    def carry_out(self, prefixes: Column, lengths: Column, paths: Column) -> None:
+        """Do what `apply` does, where there is room."""
         self._prefixes.used += int(
             _apply(self.arrays, self._free, self._prefixes.keys, self._prefixes.values, prefixes, lengths, paths)
         )
-
-    def _make_blocks(self, needed: int) -> None:
-        """Make sure that `needed` blocks are free."""
-        missing = needed - int(self._free[0])
-        if missing <= 0:
-            return
-        more = max(missing, self._blocks, 16)
-        blocks = np.zeros((self._blocks + more) * _BLOCK_ENTRIES, np.uint32)
-        blocks[: len(self.arrays.blocks)] = self.arrays.blocks
-        free = np.zeros(self._blocks + more + 1, np.int64)
-        count = int(self._free[0])
-        free[1 : count + 1] = self._free[1 : count + 1]
-        free[count + 1 : count + more + 1] = np.arange(self._blocks, self._blocks + more)
-        free[0] = count + more
-        self._blocks += more
-        self._free = free
-        self.arrays = self.arrays._replace(blocks=blocks)
 
     def lookup(self, address: int) -> int:
         """Return the path for an address, or NO_PATH."""

@@ -12,8 +12,9 @@ from services.common.messages import MAX_BATCH_FRAMES, Frame, NeighbourState, Ne
 from services.common.wire import virtio_net
 from services.forwarder.egress import Egress
 from services.forwarder.holding import Holding, Release
+from services.forwarder.resolution import NO_SLOT
 from services.forwarder.share import TimeShare
-from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.tables import ForwardingTables
 
 FRAME_COST_S: Final = 100e-6
 """What a frame for arp costs, here and there, about, until it is resolved or given up."""

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from services.forwarder.hash_table import ABSENT, HashTable
+from services.common.hash_table import ABSENT, HashTable
 
 REWRITE_BYTES: Final = 12
 """Destination and source MAC, as they lie at the front of a frame."""

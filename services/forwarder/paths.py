@@ -4,7 +4,7 @@ A way is one integer, the interface's slot and the gateway: `slot << 32 | gatewa
 stands for the destination itself, slot 0 for an interface that is gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.counters import MAX_INTERFACES
-from services.forwarder.groups import BUCKETS, spread
+from services.forwarder.groups import BUCKETS, Ways, spread
 
 NO_ROUTE, FORWARD, LOCAL, BROADCAST, BLACKHOLE, UNREACHABLE, PROHIBIT = range(7)
 KINDS: Final = {
@@ -30,6 +30,12 @@ NO_GROUP: Final = 0
 _ADDRESS_MASK: Final = 0xFFFF_FFFF
 _FIRST_PATHS: Final = 64
 _FIRST_GROUPS: Final = 4
+
+Sharing = tuple[tuple[int, int], ...]
+"""Way and weight of each of a group's members that answer."""
+Groups = Mapping[Sharing, Ways]
+"""Buckets that were given out beforehand."""
+_NO_GROUPS: Final[Groups] = {}
 
 
 def way_key(slot: int, gateway: int) -> int:
@@ -94,20 +100,24 @@ class Paths:
             self.kind[number] = NO_ROUTE
             self._dissolve(number)
 
-    def put(self, number: int, kind: int, members: Sequence[Member], mtu: int) -> None:
+    def prepare(self, paths: Iterable[Sequence[Member]]) -> Groups:
+        """Give out the buckets of paths to come, by their members, for `put`: another thread may do it."""
+        silent = frozenset(self._silent)
+        wanted = {_sharing(members, silent) for members in map(_merged, paths) if len(members) > 1}
+        return {sharing: spread(sharing) for sharing in wanted}
+
+    def put(self, number: int, kind: int, members: Sequence[Member], mtu: int, prepared: Groups = _NO_GROUPS) -> None:
         """Set a path; several members with the same way are one of their common weight."""
         self._grow(number)
         self._dissolve(number)
-        weights: dict[int, int] = {}
-        for member in members:
-            weights[member.way] = weights.get(member.way, 0) + member.weight
+        merged = _merged(members)
         self.kind[number] = kind
         self.mtu[number] = mtu
-        self.way[number] = next(iter(weights), 0)
-        if len(weights) > 1:
-            self._members[number] = [Member(way, weight) for way, weight in weights.items()]
+        self.way[number] = merged[0].way if merged else 0
+        if len(merged) > 1:
+            self._members[number] = merged
             self.group[number] = self._take_group()
-            self._fill(number)
+            self._fill(number, prepared)
 
     def members(self, number: int) -> list[Member]:
         """Return the next hops of a path."""
@@ -150,11 +160,15 @@ class Paths:
         """Tell whether a next hop is left out because it does not answer."""
         return way in self._silent
 
-    def _fill(self, number: int) -> None:
+    def _fill(self, number: int, prepared: Groups = _NO_GROUPS) -> None:
         """Give a group's buckets to its members that answer; to all of them where none does."""
         members, group = self._members[number], self.group[number]
-        answering = [member for member in members if member.way not in self._silent] or members
-        self.group_ways[group] = spread([(member.way, member.weight) for member in answering]) if answering else 0
+        sharing = _sharing(members, self._silent)
+        ways = prepared.get(sharing)
+        if ways is not None:
+            self.group_ways[group] = ways
+        else:
+            self.group_ways[group] = spread(sharing) if sharing else 0
         self.group_slots[group] = 0
         self.group_slots[group, [member.slot for member in members]] = 1
 
@@ -184,6 +198,18 @@ class Paths:
         if self._members.pop(number, None) is not None:
             self._free_groups.append(int(self.group[number]))
             self.group[number] = NO_GROUP
+
+
+def _merged(members: Sequence[Member]) -> list[Member]:
+    weights: dict[int, int] = {}
+    for member in members:
+        weights[member.way] = weights.get(member.way, 0) + member.weight
+    return [Member(way, weight) for way, weight in weights.items()]
+
+
+def _sharing(members: Sequence[Member], silent: Set[int]) -> Sharing:
+    answering = [member for member in members if member.way not in silent] or members
+    return tuple((member.way, member.weight) for member in answering)
 
 
 def _larger(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from services.common.counters import COLUMNS, MAX_INTERFACES, Counter, CounterBlock
 from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
+from services.common.hash_table import ABSENT
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
 from services.common.wire import ethernet, ipv4, virtio_net
@@ -28,10 +29,9 @@ from services.forwarder.datagram import (
     validate,
 )
 from services.forwarder.fib import lookup
-from services.forwarder.hash_table import ABSENT
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
-from services.forwarder.tables import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
+from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
 
 BATCH: Final = 256
 """Frames of a batch at most."""

@@ -28,8 +28,8 @@ from services.common.messages import (
     MessageError,
 )
 from services.forwarder.pipeline import BATCH, counter_row, counter_start
+from services.forwarder.resolution import NO_SLOT
 from services.forwarder.rings import RING_COLUMNS, ring_row
-from services.forwarder.tables import NO_SLOT
 
 _INLINE_BYTES: Final = BATCH * (VIRTIO_BYTES + MAX_FRAME_BYTES)
 

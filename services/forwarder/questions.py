@@ -13,7 +13,8 @@ from services.common.wire import ethernet, ipv4, virtio_net
 from services.common.wire.checksum import internet_checksum
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
 from services.forwarder.pipeline import forward_batch, make_batch, make_queues
-from services.forwarder.tables import NO_SLOT, ForwardingTables, Resolution
+from services.forwarder.resolution import NO_SLOT, Resolution
+from services.forwarder.tables import ForwardingTables
 
 _TTL: Final = 64
 _PAGE_BYTES: Final = resource.getpagesize()

@@ -17,7 +17,7 @@ from services.common.memory import bytes_at, load_acquire, store_release, words_
 from services.common.system_calls import MONOTONIC, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
 from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
-from services.forwarder.tables import TABLES, TableArrays
+from services.forwarder.resolution import TABLES, TableArrays
 
 # Columns of the table of rings: addresses in this process, and what belongs to the interface
 WORDS: Final = 0

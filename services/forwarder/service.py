@@ -21,6 +21,7 @@ from services.common.bus import (
     receive,
 )
 from services.common.coalesce import STRETCH_NS
+from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.ledger import TakenLedger
@@ -37,14 +38,16 @@ from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
 from services.forwarder import questions
-from services.forwarder.egress import Egress, error_text
+from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.ports import InlineArea, Port, Ports
+from services.forwarder.resolution import NO_SLOT
 from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretch, forward_rings
 from services.forwarder.slow_work import SlowWork
 from services.forwarder.slowpath import SlowPath
-from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.tables import ForwardingTables
+from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
 """Messages with frames that are taken in one go."""
@@ -78,6 +81,8 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
+        self._updates = RouterUpdates(self._tables, self._bell.ring)
+        self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
             also_listen(self._frames, listen)
@@ -102,6 +107,7 @@ class Forwarder:
     def run(self, stop: StopFlag) -> None:
         """Forward until `stop` is set."""
         work_in_batches()
+        give_back_compiler()
         gc.collect()
         gc.freeze()  # what lives by now lives on: the collector need not look at it again
         sockets_at = slept_s = 0.0
@@ -109,12 +115,14 @@ class Forwarder:
             now = clock()
             if now >= self._housekeeping_at:
                 self._keep_house(now)
+            if self._updates.can_step:
+                self._apply(self._take_over, now)
             watched = _NOTHING
             if now >= sockets_at:
                 sockets_at = now + SOCKET_INTERVAL_S
                 if self._poller.poll(0):
                     self._serve_sockets(now)
-                else:
+                elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
             self._work.allow(self._batch.allowance, now, slept_s)
             stretch: Stretch = forward_rings(
@@ -163,7 +171,7 @@ class Forwarder:
     def _serve_sockets(self, now: float) -> None:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
-                self._apply(self._on_router_state, state, now)
+                self._updates.put(state)
         told = self._neighbours.receive(now)
         self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(MESSAGE_BUDGET):
@@ -173,6 +181,7 @@ class Forwarder:
         self._count_malformed(self._rpc.serve())
         self._control.register(self._poller)
         self._neighbours.register(self._poller)
+        self._note_generation()
 
     def _apply(self, action: Callable[..., None], *arguments: Any) -> None:
         """Carry out what a message says; a malformed one is counted and dropped."""
@@ -201,18 +210,8 @@ class Forwarder:
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
         slot = self._tables.slots.get(in_interface, NO_SLOT)
-        outcome = forward_batch(
-            area,
-            area_address,
-            descriptors,
-            first,
-            count,
-            slot,
-            self._tables.arrays,
-            self._batch,
-            self._queues,
-            row,
-        )
+        tables, batch, queues = self._tables.arrays, self._batch, self._queues
+        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
@@ -275,8 +274,12 @@ class Forwarder:
             port.ring.give_back(count)
             available = port.ring.available()
 
-    def _on_router_state(self, state: RouterState, now: float) -> None:
-        self._tables.apply_router_state(state)
+    def _take_over(self, now: float) -> None:
+        """Take over a part of control's next state, and see to what follows from one that is whole."""
+        state = self._updates.step()
+        if state is None:
+            return
+        self._note_generation()
         if state.parameters is not None and state.parameters != self._parameters:
             if state.parameters.icmp != self._parameters.icmp:
                 self._slow_path.set_parameters(state.parameters.icmp, now)
@@ -286,21 +289,18 @@ class Forwarder:
             self._rings = self._ports.table(self._tables.slots)
         if state.full:
             self._refresh_ports()
+            self._housekeeping_at = now
+            self._reporter.hurry()
             self._log.info("routes loaded", routes=len(self._tables), interfaces=len(self._tables.interfaces))
 
+    def _note_generation(self) -> None:
+        if self._updates.is_empty:
+            self._generation = max(0, self._control.tracker.sequence)
+
     def _open_sockets(self) -> None:
-        wanted = {slot: index for index, slot in self._tables.slots.items()}
-        for slot, index in self._egress.open_slots().items():
-            if wanted.get(slot) != index:
-                self._egress.close(slot)
-        for slot, index in wanted.items():
-            if slot in self._egress.open_slots():
-                continue
-            name = self._tables.interfaces[index].name
-            try:
-                self._egress.open(slot, index, name)
-            except OSError as error:
-                self._log.warning("cannot send", interface=name, reason=error_text(error))
+        wanted = {slot: (index, self._tables.interfaces[index].name) for index, slot in self._tables.slots.items()}
+        for name, reason in self._egress.serve(wanted):
+            self._log.warning("cannot send", interface=name, reason=reason)
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S
@@ -315,22 +315,23 @@ class Forwarder:
         self._arp.keep_house(now)
         self._reporter.report_when_due(
             now,
-            ready=self._control.tracker.synchronised,
+            ready=self._control.tracker.synchronised and not self._updates.is_loading,
             # those it sends by: where frames come from shows only when some do, since they may come inside messages
             interfaces=sorted(self._egress.open_slots().values()),
-            generation=max(0, self._control.tracker.sequence),
+            generation=self._generation,
         )
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        return questions.answer(self._tables, max(0, self._control.tracker.sequence), method, params)
+        return questions.answer(self._tables, self._generation, method, params)
 
     def close(self) -> None:
         """Close all sockets."""
         for slot in self._egress.open_slots():
             self._egress.close(slot)
         for closable in (
+            self._updates,  # whose other thread rings the bell
             self._bell,
             self._frames,
             self._rpc,

@@ -18,8 +18,9 @@ from services.forwarder.limiter import IcmpLimiter, RedirectLimiter
 from services.forwarder.options import Malformed, Stamp
 from services.forwarder.paths import BROADCAST, FORWARD, LOCAL
 from services.forwarder.reassembly import Count, Reassembly
+from services.forwarder.resolution import Resolution
 from services.forwarder.segment import SuperFrameError, segment_count, segments
-from services.forwarder.tables import ForwardingTables, Resolution
+from services.forwarder.tables import ForwardingTables
 
 SLOW_BUDGET_US: Final = 4000
 """For about how long the slow path may hold the next batch up: it takes frames while their costs are below.

@@ -1,165 +1,27 @@
 """What the forwarder knows: interfaces, routes, neighbours, in flat arrays that compiled code reads.
 
-Control's state and arp's state come in, arrays come out. A change is applied between two batches.
+Control's state and arp's state come in, arrays come out. A change is applied between two batches. What of it takes long
+can be made ready beside the running tables (`prepare`), and taken over a piece at a time.
 """
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from services.common.counters import MAX_INTERFACES
-from services.common.kernels import inlined, kernel, record
+from services.common.hash_table import ABSENT
 from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
 from services.common.wire import ethernet, ipv4
-from services.forwarder import fib
-from services.forwarder.fib import FIB, NO_PATH, Fib, FibArrays
-from services.forwarder.groups import BUCKETS
-from services.forwarder.hash_table import ABSENT, find
+from services.forwarder.fib import Fib
 from services.forwarder.neighbours import NeighbourRows
-from services.forwarder.paths import BROADCAST, FORWARD, KINDS, NO_GROUP, NO_ROUTE, UNREACHABLE, Member, Paths, way_key
-from services.forwarder.routes import MAX_PATHS, unpack, usable_mtu
+from services.forwarder.paths import FORWARD, KINDS, UNREACHABLE, Groups, Member, Paths, way_key
+from services.forwarder.resolution import LOOSE, NO_SLOT, OFF, STRICT, Resolution, TableArrays, resolve_one
+from services.forwarder.routes import MAX_PATHS, PackedRoutes, RouterUpdate, check_paths, usable_mtu
 
-NO_SLOT: Final = 0
-"""The interface slot that stands for "not known"."""
-OFF, LOOSE, STRICT = range(3)
 _REVERSE_PATH: Final = {"off": OFF, "loose": LOOSE, "strict": STRICT}
-
-
-class TableArrays(NamedTuple):
-    """What compiled code reads. Slots number interfaces, rows number neighbours."""
-
-    fib: FibArrays
-    path_kind: npt.NDArray[np.uint8]
-    path_mtu: npt.NDArray[np.int32]
-    path_way: npt.NDArray[np.int64]
-    path_group: npt.NDArray[np.int32]
-    group_ways: npt.NDArray[np.int64]
-    group_slots: npt.NDArray[np.uint8]
-    """See `Paths`."""
-    flow_seed: int
-    """Of the flows' hashes: nobody outside shall know which flows share a way."""
-    neighbour_keys: npt.NDArray[np.int64]
-    neighbour_rows: npt.NDArray[np.int32]
-    """A hash table from slot and address to a row."""
-    rewrites: npt.NDArray[np.uint8]
-    """(rows, REWRITE_BYTES)"""
-    used: npt.NDArray[np.uint8]
-    """(rows,) set by each frame that is sent to the neighbour."""
-    interface_up: npt.NDArray[np.uint8]
-    """(slots,)"""
-    interface_mtu: npt.NDArray[np.int32]
-    """(slots,) bytes of IP."""
-    redirects: npt.NDArray[np.uint8]
-    """(slots,) whether its senders are told of better ways."""
-    reverse_path: npt.NDArray[np.uint8]
-    """(slots,) OFF, LOOSE, STRICT, for what comes in there."""
-    linux_martians: npt.NDArray[np.uint8]
-    """(slots,) 1 where what comes in may bear the addresses that Linux forwards."""
-    directed_broadcast: npt.NDArray[np.uint8]
-    """(slots,) 1 where broadcasts to the network may leave."""
-
-
-TABLES: Final = record(
-    TableArrays,
-    FIB,
-    "uint8[::1]",
-    "int32[::1]",
-    "int64[::1]",
-    "int32[::1]",
-    "int64[:, ::1]",
-    "uint8[:, ::1]",
-    "int64",
-    "int64[::1]",
-    "int32[::1]",
-    "uint8[:, ::1]",
-    "uint8[::1]",
-    "uint8[::1]",
-    "int32[::1]",
-    "uint8[::1]",
-    "uint8[::1]",
-    "uint8[::1]",
-    "uint8[::1]",
-)
-
-
-@inlined
-def neighbour_key(slot: Any, address: Any) -> Any:
-    """Return the key of a neighbour; never 0, since no interface has slot 0."""
-    return np.int64(slot) << 32 | address
-
-
-@inlined
-def find_neighbour(tables: Any, slot: Any, address: Any) -> Any:
-    """Return the row of a neighbour whose MAC is known, or ABSENT."""
-    place = find(tables.neighbour_keys, neighbour_key(slot, address))
-    return ABSENT if place == ABSENT else np.int64(tables.neighbour_rows[place])
-
-
-class Resolution(NamedTuple):
-    """Where a datagram goes: the answer to one lookup. All fields are integers."""
-
-    path: Any
-    kind: Any
-    """NO_ROUTE, FORWARD, …"""
-    slot: Any
-    next_hop: Any
-    mtu: Any
-    """Bytes; only where it is forwarded, or a broadcast."""
-    row: Any
-    """Of the neighbour, or ABSENT."""
-
-
-RESOLUTION: Final = record(Resolution, "int64", "int64", "int64", "int64", "int64", "int64")
-
-
-@inlined
-def resolve(tables: Any, destination: Any, flow: Any) -> Any:
-    """Look up a destination: the fast path, the slow path and `route get` all go through here.
-
-    :param flow: a hash of the datagram's flow, which chooses among several next hops (RFC 2992).
-    """
-    path = fib.lookup(tables.fib, destination)
-    kind = np.int64(tables.path_kind[path])
-    if kind not in (FORWARD, BROADCAST):
-        return Resolution(path, kind, NO_SLOT, 0, 0, ABSENT)
-    way = _way(tables, path, flow)
-    slot = way >> 32
-    gateway = way & 0xFFFF_FFFF
-    next_hop = gateway if gateway != 0 else np.int64(destination)
-    if kind == BROADCAST:
-        next_hop = np.int64(ipv4.LIMITED_BROADCAST)  # the neighbour that is all stations of the link
-    mtu = np.int64(tables.interface_mtu[slot])
-    if tables.path_mtu[path] != 0:
-        mtu = min(mtu, np.int64(tables.path_mtu[path]))
-    return Resolution(path, kind, slot, next_hop, mtu, find_neighbour(tables, slot, next_hop))
-
-
-@inlined
-def _way(tables: Any, path: Any, flow: Any) -> Any:
-    group = tables.path_group[path]
-    return tables.path_way[path] if group == NO_GROUP else tables.group_ways[group, flow & (BUCKETS - 1)]
-
-
-@inlined
-def has_way_back(tables: Any, path: Any, in_slot: Any) -> Any:
-    """Tell whether a source's path passes the reverse-path check of the interface that it came in by (RFC 3704)."""
-    check = tables.reverse_path[in_slot]
-    if check == OFF:
-        return True
-    if tables.path_kind[path] != FORWARD:
-        return False
-    if check == LOOSE:  # section 2.4; the default route counts, as in Linux
-        return True
-    group = tables.path_group[path]
-    if group == NO_GROUP:
-        return tables.path_way[path] >> 32 == in_slot
-    return tables.group_slots[group, in_slot] != 0  # section 2.3: feasible, any of the equal ways
-
-
-@kernel(RESOLUTION, TABLES, "int64", "int64")
-def _resolve(tables: TableArrays, destination: int, flow: int) -> Any:
-    return resolve(tables, destination, flow)
+_BUILT_AT_ONCE: Final = 1 << 16
+"""Routes of a snapshot: a bound on the memory for their columns."""
 
 
 class ForwardingTables:
@@ -219,43 +81,75 @@ class ForwardingTables:
 
         :raises MessageError: routes or paths that contradict themselves; nothing was changed.
         """
-        routes = unpack(state.routes)
+        update = self.prepare(state)
+        self.begin(update)
+        for piece in range(update.pieces):
+            self.apply_piece(update, piece)
+        self.finish(update)
+
+    def prepare(self, state: RouterState) -> RouterUpdate:
+        """Make the next state ready, without any effect: another thread may do it, while this one forwards.
+
+        :raises MessageError: routes or paths that contradict themselves.
+        """
+        routes = PackedRoutes(state.routes)
         if any(path.id >= MAX_PATHS for path in state.paths):
             raise MessageError(f"path ids go up to {MAX_PATHS - 1}")
-        self._check_paths(routes[2], state)
-        if state.full:
-            self._forget_interfaces(set(self.interfaces) - {interface.index for interface in state.interfaces})
-            self._fib = Fib()
+        check_paths(routes, state, self._paths.kind)
+        slots = self._slots_with(state)
+        groups = self._paths.prepare([_members(path, slots) for path in state.paths])
+        if not state.full:
+            return RouterUpdate(state, routes, slots, groups, None, self._fib.room(*routes.columns()))
+        built = Fib(len(routes))
+        for first in range(0, len(routes), _BUILT_AT_ONCE):
+            built.apply(*routes.columns(first, first + _BUILT_AT_ONCE))
+        return RouterUpdate(state, routes, slots, groups, built, None)
+
+    def has_room(self, routes: int) -> bool:
+        """See `Fib.has_room`."""
+        return self._fib.has_room(routes)
+
+    def begin(self, update: RouterUpdate) -> None:
+        """Take over all of a state but its routes; of a snapshot, these too."""
+        state = update.state
+        if update.fib is not None:
+            self._forget_interfaces(set(self.interfaces) - {one.index for one in state.interfaces})
+            self._fib = update.fib
             self._paths.clear()
+        elif update.room is not None:
+            self._fib.take(update.room)
         for interface in state.interfaces:
-            self._set_interface(interface)
+            self._set_interface(interface, update.slots.get(interface.index, NO_SLOT))
         for path in state.paths:
-            self._set_path(path)
-        if len(routes[0]):
-            self._fib.apply(*routes)
-        for number in state.paths_gone:
-            self._paths.forget(number)
-        self._forget_interfaces(set(state.interfaces_gone))
+            self._set_path(path, update.groups)
         self._collect()
 
-    def _check_paths(self, used: npt.NDArray[np.int64], state: RouterState) -> None:
-        """Check that each path that routes use is in the message, or known already."""
-        known = np.zeros(MAX_PATHS, np.bool_)
-        if not state.full:
-            known[: len(self._paths)] = self._paths.kind != NO_ROUTE
-        known[[NO_PATH, *(path.id for path in state.paths)]] = True
-        if not known[used].all():
-            raise MessageError("routes: a path that nobody has described")
+    def apply_piece(self, update: RouterUpdate, piece: int) -> None:
+        """Take over a piece of a change's routes."""
+        first, end = update.routes.pieces[piece : piece + 2]
+        self._fib.carry_out(*update.routes.columns(first, end))
 
-    def _set_interface(self, interface: Interface) -> None:
-        slot = self.slots.get(interface.index)
-        if slot is None:
-            taken = set(self.slots.values())
-            slot = next((number for number in range(1, MAX_INTERFACES) if number not in taken), NO_SLOT)
-            if slot == NO_SLOT:
-                return
-            self.slots[interface.index] = slot
-            self.index_of_slot[slot] = interface.index
+    def finish(self, update: RouterUpdate) -> None:
+        """Forget what a state, whose routes are all taken over, has no use for."""
+        for number in update.state.paths_gone:
+            self._paths.forget(number)
+        self._forget_interfaces(set(update.state.interfaces_gone))
+        self._collect()
+
+    def _slots_with(self, state: RouterState) -> dict[int, int]:
+        """Return the slot of each interface that there will be; none for those too many."""
+        named = {interface.index for interface in state.interfaces}
+        slots = {index: slot for index, slot in self.slots.items() if not state.full or index in named}
+        taken = set(slots.values())
+        free = (number for number in range(1, MAX_INTERFACES) if number not in taken)
+        new = [interface.index for interface in state.interfaces if interface.index not in slots]
+        return slots | dict(zip(new, free, strict=False))
+
+    def _set_interface(self, interface: Interface, slot: int) -> None:
+        if slot == NO_SLOT:
+            return
+        self.slots[interface.index] = slot
+        self.index_of_slot[slot] = interface.index
         before = self.interfaces.get(interface.index)
         self.interfaces[interface.index] = interface
         self._up[slot] = interface.up
@@ -286,16 +180,12 @@ class ForwardingTables:
             self._up[slot] = 0
             self._paths.forget_slot(slot)
 
-    def _set_path(self, path: Path) -> None:
-        members = [
-            Member(way_key(self.slots[hop.interface], hop.gateway), hop.weight)
-            for hop in path.next_hops
-            if hop.interface in self.slots
-        ]
+    def _set_path(self, path: Path, groups: Groups) -> None:
+        members = _members(path, self.slots)
         kind = KINDS[path.kind]
         if kind == FORWARD and not members:
             kind = UNREACHABLE
-        self._paths.put(path.id, kind, members, usable_mtu(path.mtu) if path.mtu else 0)
+        self._paths.put(path.id, kind, members, usable_mtu(path.mtu) if path.mtu else 0, groups)
 
     # --- arp's state -------------------------------------------------------------------------------------------------
 
@@ -351,7 +241,7 @@ class ForwardingTables:
 
     def resolve(self, destination: int, flow: int = 0) -> Resolution:
         """Return where a datagram to `destination` goes, as the fast path decides it."""
-        answer: Resolution = _resolve(self.arrays, destination, flow)
+        answer: Resolution = resolve_one(self.arrays, destination, flow)
         return answer
 
     def mac_of(self, resolution: Resolution) -> bytes | None:
@@ -379,3 +269,12 @@ class ForwardingTables:
     def interface_of_slot(self, slot: int) -> Interface | None:
         """Return the interface of a slot."""
         return self.interfaces.get(self.index_of_slot[slot])
+
+
+def _members(path: Path, slots: Mapping[int, int]) -> list[Member]:
+    """Return the next hops of a path by the interfaces that there are."""
+    return [
+        Member(way_key(slots[hop.interface], hop.gateway), hop.weight)
+        for hop in path.next_hops
+        if hop.interface in slots
+    ]

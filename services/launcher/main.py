@@ -71,11 +71,21 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="The length of each measurement.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often everything is measured in turn.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    full_table: Annotated[
+        bool, typer.Option("--full-table", help="Measure a routing table of the Internet's size instead.")
+    ] = False,
+    prefixes: Annotated[
+        Path | None, typer.Option(help="With --full-table: a file with one prefix a line, in place of a made table.")
+    ] = None,
     floods: Annotated[
         bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
     ] = False,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
+    if full_table:
+        from services.launcher.bench.full_table import run_full_table  # noqa: PLC0415
+
+        return _to_exit(lambda: run_full_table(seconds=seconds, prefixes=prefixes, as_json=json))
     if floods:
         from services.launcher.bench.floods import run_floods  # noqa: PLC0415
 

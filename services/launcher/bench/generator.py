@@ -24,6 +24,7 @@ _MESSAGE_WORDS: Final = 8  # struct mmsghdr on 64-bit Linux, in 64-bit words
 _VECTOR_WORD: Final = 2  # msg_iov
 _VECTOR_COUNT_WORD: Final = 3  # msg_iovlen
 _FRAMES_PER_CALL: Final = 256
+_PACE_S: Final = 0.0005
 _DISCARD_PORT: Final = 9  # RFC 863
 _SOURCE_PORT: Final = 49_152  # the first dynamic port, RFC 6335 section 6
 
@@ -55,8 +56,11 @@ def build_messages(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64]
     return messages, vectors
 
 
-def send(interface: str, frames: npt.NDArray[np.uint8], seconds: float) -> tuple[int, float]:
-    """Send the frames over and over for a time; return how many went out, and in how many seconds."""
+def send(interface: str, frames: npt.NDArray[np.uint8], seconds: float, rate: int | None = None) -> tuple[int, float]:
+    """Send the frames over and over for a time; return how many went out, and in how many seconds.
+
+    :param rate: frames a second; as fast as it goes without one.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     messages, vectors = build_messages(frames)
     count = len(frames)
@@ -68,6 +72,9 @@ def send(interface: str, frames: npt.NDArray[np.uint8], seconds: float) -> tuple
         deadline = started + seconds
         while time.monotonic() < deadline:
             number = min(_FRAMES_PER_CALL, count - place)
+            if rate is not None:
+                time.sleep(max(_PACE_S, started + sent / rate - time.monotonic()))
+                number = min(number, max(1, int((time.monotonic() - started) * rate) - sent))
             address = messages.ctypes.data + place * _MESSAGE_WORDS * 8
             done = libc.sendmmsg(sender.fileno(), ctypes.c_void_p(address), number, 0)
             if done < 0:
@@ -89,6 +96,7 @@ def main() -> None:
     parser.add_argument("--destinations", type=command.integer(1, 1_000_000), default=60_000)
     parser.add_argument("--frame-bytes", type=command.integer(42, 9014), default=60, help="without the FCS")
     parser.add_argument("--seconds", type=command.seconds, default=2.0)
+    parser.add_argument("--rate", type=command.integer(1, 10_000_000), help="frames a second (as many as go)")
     parser.add_argument("--cpu", type=command.integer(0, 4095), help="the core to stay on")
     options = parser.parse_args()
 
@@ -104,7 +112,7 @@ def main() -> None:
             options.destinations,
             options.frame_bytes,
         )
-        sent, elapsed = send(options.interface, frames, options.seconds)
+        sent, elapsed = send(options.interface, frames, options.seconds, options.rate)
         if options.json:
             print(json.dumps({"sent": sent, "seconds": elapsed}))
         else:

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 
 from services.common import guard, netns
 from services.common.errors import HopwireError
-from services.launcher.bench import stream
+from services.launcher.bench import generator, stream
 from services.launcher.lab import measure
 from services.launcher.lab.lab import Lab
 
@@ -107,17 +107,20 @@ def resolve_neighbours(lab: Lab) -> None:
 def _packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
     """Return the frames a second that host2 received, and those that host1 sent."""
     before = received(lab)
-    report = python(
-        lab,
-        "host1",
-        "services.launcher.bench.generator",
+    report = python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
+    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
+    return (received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
+
+
+def generator_arguments(lab: Lab, frame_bytes: int, seconds: float) -> list[str]:
+    """Return the module and arguments with which host1 sends to the benchmark's destinations."""
+    return [
+        generator.__name__,
         *("--interface", "eth0", "--json", "--cpu", str(GENERATOR_CPU)),
         *("--gateway-mac", router_mac(lab), "--source", str(lab.topology.address("host1"))),
         *("--first-destination", str(BENCHMARK_NETWORK[0]), "--destinations", str(DESTINATIONS)),
         *("--frame-bytes", str(frame_bytes), "--seconds", str(seconds)),
-    )
-    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
-    return (received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
+    ]
 
 
 def received(lab: Lab) -> int:

@@ -1,6 +1,8 @@
 """The cache of machine code: when it is void, and what is removed from it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +62,18 @@ def test_a_kernel_is_compiled_when_it_is_declared() -> None:
     assert element(np.array([1, 2, 3]), 2) == 3
     with pytest.raises(TypeError):
         element(np.array([1.5]), 0)
+
+
+def test_the_compiler_still_works_after_its_memory_was_given_back() -> None:
+    program = (
+        "import numba, pathlib\n"
+        "from services.common.compiler_memory import give_back_compiler\n"
+        "def resident(): return int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "assert numba.njit(lambda x: x + 1)(1) == 2\n"
+        "before = resident()\n"
+        "give_back_compiler()\n"
+        "assert resident() < before - 2**24, (before, resident())\n"
+        "assert numba.njit(lambda x: x + 2)(1) == 3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr

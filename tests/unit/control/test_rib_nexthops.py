@@ -48,6 +48,15 @@ def test_the_next_hops_of_a_route_are_those_of_its_object() -> None:
     assert subscriber.table() == {}
 
 
+def test_routes_whose_object_is_not_known_lack_next_hops() -> None:
+    route = came("10.1.0.0/16", info()._replace(next_hop_object=9))
+    rib, _ = started(route)
+    assert rib.lacks_next_hops
+    rib.apply(NextHopObjectChanged(NextHopObject(9, hop(ETH2, "10.0.0.9"), ()), in_silence=False))
+    assert not rib.lacks_next_hops
+    assert not started(came("10.1.0.0/16", TO_GATEWAY))[0].lacks_next_hops
+
+
 def test_a_group_that_lost_a_member_asks_for_a_dump_only_if_a_route_uses_it() -> None:
     rib, _ = started(came("10.1.0.0/16", TO_GATEWAY._replace(next_hop_object=9)))
     rib.apply(NextHopObjectChanged(NextHopObject(10, None, ((7, 1),)), in_silence=True))

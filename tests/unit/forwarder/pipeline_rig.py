@@ -20,7 +20,8 @@ from services.common.messages import (
 )
 from services.common.parameters import InterfacePolicy
 from services.forwarder.pipeline import forward_batch, make_batch, make_queues
-from services.forwarder.tables import NO_SLOT, ForwardingTables
+from services.forwarder.resolution import NO_SLOT
+from services.forwarder.tables import ForwardingTables
 from tests.oracle.router import Answer, Arrival, Router
 
 SLOW = {

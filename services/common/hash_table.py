@@ -100,15 +100,20 @@ class HashTable:
         self.values: Values = np.zeros(capacity, np.int32)
         self.used = 0
 
-    def make_room(self, more: int) -> None:
-        """Grow until `more` keys can come and the table is still at most half full."""
+    def with_room(self, more: int) -> tuple[Keys, Values]:
+        """Return the arrays, or larger ones of the same content, where `more` keys leave them at most half full."""
         capacity = len(self.keys)
         while (self.used + more) * 2 > capacity:
             capacity *= 2
-        if capacity > len(self.keys):
-            keys, values = np.zeros(capacity, np.int64), np.zeros(capacity, np.int32)
-            _move(self.keys, self.values, keys, values)
-            self.keys, self.values = keys, values
+        if capacity == len(self.keys):
+            return self.keys, self.values
+        keys, values = np.zeros(capacity, np.int64), np.zeros(capacity, np.int32)
+        _move(self.keys, self.values, keys, values)
+        return keys, values
+
+    def make_room(self, more: int) -> None:
+        """Grow until `more` keys can come and the table is still at most half full."""
+        self.keys, self.values = self.with_room(more)
 
     def get(self, key: int) -> int:
         """Return the value of `key`, or ABSENT."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.forwarder.hash_table import ABSENT, HashTable
+from services.common.hash_table import ABSENT, HashTable
 
 CAPACITY = 64
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio
