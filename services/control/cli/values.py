@@ -129,7 +129,10 @@ def _choices(*choices: str) -> Value:
 
 
 _TABLES: Final = ("main", "local", "all")
-_PROTOCOLS: Final = ("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis")
+_PROTOCOLS: Final = (
+    *("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis"),
+    *("hopwire", "hopwire-config"),
+)
 _SCOPES: Final = ("global", "site", "link", "host", "nowhere")
 _TYPES: Final = (
     "unicast",
