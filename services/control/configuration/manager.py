@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from services.common.bus import RpcRefusedError
@@ -11,6 +10,7 @@ from services.common.errors import HopwireError
 from services.common.messages import RpcError
 from services.control.config import Config
 from services.control.configuration.carry_out import KernelApplication
+from services.control.configuration.difference import setting_lines
 from services.control.configuration.origin import Origin
 from services.control.configuration.plan import Plan, PlanError, plan
 from services.control.configuration.record import MAX_HISTORY, Record, RecordStore, Unconfirmed, Version, boot_id
@@ -29,6 +29,9 @@ RETRY_S: Final = 10.0
 
 class Effects(Protocol):
     """What of a configuration is control's own to do."""
+
+    def in_force(self, config: Config) -> Config:
+        """Return a configuration with what was changed since by `config set` and `link set`."""
 
     def listen(self, rpc: RpcSettings | None) -> None:
         """Listen for other machines, or not.
@@ -53,23 +56,37 @@ class Configuration:
         """
         self.origin = origin
         self._store = store
-        self._log = log
+        self.log = log
         self.record = store.read()
-        self._goal = self.record.current
+        self._problem = ""
         crashed = bool(self.record.current.at) and not self.record.ended
+        self._goal, file = self._choose(crashed=crashed)
+        self.config = self._usable_config(file)
+        self._leaves_kernel_alone = origin.path is None and self._goal is file
+        self.record = self.record.model_copy(update={"file": file.text, "ended": False})
+        self._started = False
+        self._tried_with: Any = None
+
+    def _choose(self, *, crashed: bool) -> tuple[Version, Version]:
+        """Return the configuration to begin with, and control's own file."""
         try:
-            file = origin.read()
+            file = self.origin.read()
         except HopwireError:
             if not crashed:
                 raise
-            file = Version(text=self.record.file)
-        if self.record.unconfirmed is None and not (crashed and file.text == self.record.file):
+            return self.record.current, Version(text=self.record.file)
+        goes_on = self.record.unconfirmed is not None or (crashed and file.text == self.record.file)
+        return (self.record.current if goes_on else file), file
+
+    def _usable_config(self, file: Version) -> Config:
+        try:
+            return self.origin.config(self._goal)
+        except HopwireError as error:
+            if self._goal is file:
+                raise
+            self._problem = f"what was in force is not used: {error.message}"
             self._goal = file
-        self.config = origin.config(self._goal)
-        self.record = self.record.model_copy(update={"file": file.text, "ended": False})
-        self._started = False
-        self._problem = ""
-        self._tried_with: Any = None
+            return self.origin.config(file)
 
     def connect(self, rib: Rib, mirror: KernelMirror, changes: KernelChanges, effects: Effects) -> None:
         """Say what it works on."""
@@ -94,7 +111,7 @@ class Configuration:
         try:
             self._write(self.record.model_copy(update={"ended": True}))
         except HopwireError as error:
-            self._log.warning(error.message)
+            self.log.warning(error.message)
 
     @property
     def warnings(self) -> list[str]:
@@ -113,6 +130,11 @@ class Configuration:
         if unconfirmed is not None and (unconfirmed.boot != boot_id() or now >= unconfirmed.deadline):
             self._started = True
             self._go_back_by_itself(now)
+            return
+        if self._leaves_kernel_alone:
+            history = self.record.pushed() if self.record.current.at else self.record.history
+            self._write(self.record.model_copy(update={"current": self._goal, "history": history}))
+            self._started = True
             return
         present = [(link.name, link.flags, self._rib.addresses.get(link.index)) for link in self._rib.links.values()]
         if present == self._tried_with:
@@ -151,18 +173,18 @@ class Configuration:
     def reload(self, now: float) -> None:
         """Apply control's own file again (SIGHUP); what is wrong is logged."""
         if self.origin.path is None:
-            self._log.warning("nothing to apply again: control was started without --config")
+            self.log.warning("nothing to apply again: control was started without --config")
             return
         try:
             version = self.origin.read()
             self.apply(version, None, now)
             self.record = self.record.model_copy(update={"file": version.text})
             self._write(self.record)
-            self._log.info("applied again", file=str(self.origin.path))
+            self.log.info("applied again", file=str(self.origin.path))
         except HopwireError as error:
-            self._log.error("not applied again", reason=error.message)
+            self.log.error("not applied again", reason=error.message)
         except RpcRefusedError as refused:
-            self._log.error("not applied again", reason=refused.error.message)
+            self.log.error("not applied again", reason=refused.error.message)
 
     def confirm(self) -> None:
         """Keep the configuration that waits for it.
@@ -199,11 +221,13 @@ class Configuration:
 
         :raises RpcRefusedError: it is wrong, or the kernel could not have it.
         """
-        wanted = desired(self._checked(version))
+        config = self._checked(version)
+        self._follow()
         try:
-            return self._plan(wanted, {}).lines
+            kernels = self._plan(desired(config), {}).lines
         except PlanError as error:
             raise _refusal(str(error)) from error
+        return setting_lines(self._effects.in_force(self.config), config) + kernels
 
     def note_saved(self, text: str) -> None:
         """Take note that control's own file has a new text, which says what is in force already."""
@@ -251,14 +275,14 @@ class Configuration:
             message = error.error.message if isinstance(error, RpcRefusedError) else error.message
             if isinstance(error, HopwireError):
                 message += application.take_back()
-                self._effects.listen(former.rpc)
-            self._restore(before)
+            self._restore(before, former)
             raise _refusal(message) from error
         self.config = config
         self._effects.adopt(config)
 
-    def _restore(self, before: Record) -> None:
+    def _restore(self, before: Record, config: Config) -> None:
         try:
+            self._effects.listen(config.rpc)
             self._write(before)
         except HopwireError as error:
             self._problem = error.message
@@ -289,7 +313,7 @@ class Configuration:
             self.record = self.record.model_copy(update={"unconfirmed": self._unconfirmed(RETRY_S, now)})
             return
         self._problem = ""
-        self._log.warning("not confirmed: it went back", configuration=source, now=self.record.current.source)
+        self.log.warning("not confirmed: it went back", configuration=source, now=self.record.current.source)
 
     def _unconfirmed(self, seconds: float, now: float) -> Unconfirmed:
         displaced = self.record.unconfirmed.displaced if self.record.unconfirmed is not None else ()
@@ -329,6 +353,3 @@ def _refusal(message: str) -> RpcRefusedError:
 
 def _refused(number: int, details: str) -> RpcRefusedError:
     return _refusal(f"{os.strerror(number)}: {details}")
-
-
-Clock = Callable[[], float]
