@@ -287,8 +287,8 @@ SINGLE: Final[Mapping[str, Verb]] = {
     "keygen": Verb(
         method=KEYGEN,
         usage="keygen FILE",
-        summary="Make a pair of keys for RPC between machines: FILE has both and is its owner's alone, FILE.pub the public "
-        "one, which is shown as well. No router is needed.",
+        summary="Make a pair of keys for RPC between machines: FILE has both and is its owner's alone, FILE.pub the "
+        "public one, which is shown as well. No router is needed.",
         operand=Operand("file", FILE),
         required=("file",),
     ),

@@ -182,9 +182,9 @@ class Configuration:
             self._write(self.record)
             self.log.info("applied again", file=str(self.origin.path))
         except HopwireError as error:
-            self.log.error("not applied again", reason=error.message)
+            self.log.warning("not applied again", reason=error.message)
         except RpcRefusedError as refused:
-            self.log.error("not applied again", reason=refused.error.message)
+            self.log.warning("not applied again", reason=refused.error.message)
 
     def confirm(self) -> None:
         """Keep the configuration that waits for it.

@@ -97,8 +97,10 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
         ("interfaces:\n  eth0:\n", "r.yaml:2:8: interfaces.eth0: '' should be a block of keys and values"),
         (
             "zzz: 1",
-            "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, links, addresses, routes, "
-            "rpc, parameters",
+            (
+                "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, links, addresses, "
+                "routes, rpc, parameters"
+            ),
         ),
         (
             "parameters: {arp: {permanent_neighbours: [{interface: e, address: 1.2.3.4, mca: 3}]}}",
