@@ -293,12 +293,17 @@ class RpcServer:
     """Answers requests on a ROUTER socket. Poll `socket`, then call `serve`."""
 
     def __init__(
-        self, context: zmq.Context[Any], endpoint: str, handler: RpcHandler, protect: Protect | None = None
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        handler: RpcHandler,
+        protect: Protect | None = None,
+        replies: ReplyMemory | None = None,
     ) -> None:
         """Bind; `handler(method, params)` returns the result or raises `RpcRefusedError`."""
         self.socket = bound(context, zmq.ROUTER, endpoint, protect=protect)
         self._handler = handler
-        self._replies = ReplyMemory()
+        self._replies = ReplyMemory() if replies is None else replies
 
     def serve(self) -> int:
         """Answer all waiting requests; return how many messages were malformed."""

@@ -11,6 +11,7 @@ from services.common.messages import RpcRequest
 MAX_REPLIES: Final = 1024
 MAX_REPLY_BYTES: Final = 65_536
 """Longer ones are not kept: only what shows something is as long, and may be asked for again."""
+MAX_KEPT_BYTES: Final = 4 * 2**20
 _DIGEST_BYTES: Final = 16
 
 Asker = tuple[bytes, int]
@@ -27,11 +28,13 @@ class ReusedIdError(Exception):
 
 
 class ReplyMemory:
-    """The last replies: `MAX_REPLIES` of at most `MAX_REPLY_BYTES` each, the oldest forgotten first."""
+    """The last replies: at most `MAX_REPLIES`, and `MAX_KEPT_BYTES` in all, the oldest forgotten first."""
 
-    def __init__(self, max_replies: int = MAX_REPLIES) -> None:
+    def __init__(self, max_replies: int = MAX_REPLIES, max_bytes: int = MAX_KEPT_BYTES) -> None:
         self._kept: OrderedDict[Asker, _Kept] = OrderedDict()
         self._max_replies = max_replies
+        self._max_bytes = max_bytes
+        self._bytes = 0
 
     def find(self, peer: bytes, request: RpcRequest) -> bytes | None:
         """Return the reply that this question has had already, or None.
@@ -50,9 +53,12 @@ class ReplyMemory:
         """Remember a reply."""
         if len(reply) > MAX_REPLY_BYTES:
             return
+        before = self._kept.pop(_asker(peer, request), None)
         self._kept[_asker(peer, request)] = _Kept(_digest(request), reply)
-        while len(self._kept) > self._max_replies:
-            self._kept.popitem(last=False)
+        self._bytes += len(reply) - (len(before.reply) if before is not None else 0)
+        while len(self._kept) > self._max_replies or self._bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest.reply)
 
 
 def _asker(peer: bytes, request: RpcRequest) -> Asker:

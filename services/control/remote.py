@@ -10,6 +10,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from services.common.bus import RpcHandler, RpcServer
 from services.common.curve import ZAP_DOMAIN, KeyPair, load_pair
 from services.common.errors import HopwireError
+from services.common.replies import ReplyMemory
 from services.control.configuration.settings import RpcSettings
 
 
@@ -27,13 +28,13 @@ class _KnownKeys:
 class _Listener:
     """One open endpoint. A context of its own: once it is closed, all of it is, and its port is free."""
 
-    def __init__(self, settings: RpcSettings, keys: KeyPair, handler: RpcHandler) -> None:
+    def __init__(self, settings: RpcSettings, keys: KeyPair, handler: RpcHandler, replies: ReplyMemory) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
         self._authenticator = ThreadAuthenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(ZAP_DOMAIN, _KnownKeys(settings.clients))
         try:
-            self.server = RpcServer(self._context, settings.listen, handler, keys.protect_server)
+            self.server = RpcServer(self._context, settings.listen, handler, keys.protect_server, replies)
         except HopwireError:
             self._end()
             raise
@@ -61,6 +62,7 @@ class RemoteRpc:
         self._settings: RpcSettings | None = None
         self._keys: KeyPair | None = None
         self._listener: _Listener | None = None
+        self._replies = ReplyMemory()  # whoever changes the endpoint by itself asks again at the new one
 
     def configure(self, settings: RpcSettings | None) -> None:
         """Listen as these settings say; whoever was connected connects anew.
@@ -80,7 +82,15 @@ class RemoteRpc:
 
     def serve(self) -> int:
         """Answer what waits; return how many messages were malformed."""
-        return self._listener.server.serve() if self._listener is not None else 0
+        listener = self._listener
+        if listener is None:
+            return 0
+        try:
+            return listener.server.serve()
+        except zmq.ZMQError:
+            if listener is self._listener:
+                raise
+            return 0  # what was asked for has closed the endpoint that it came by
 
     def close(self) -> None:
         """Listen no more."""
@@ -91,6 +101,6 @@ class RemoteRpc:
 
     def _open(self, settings: RpcSettings | None, keys: KeyPair | None) -> None:
         if settings is not None and keys is not None:
-            self._listener = _Listener(settings, keys, self._handler)
+            self._listener = _Listener(settings, keys, self._handler, self._replies)
             self._watch(self._listener.server.socket)
         self._settings, self._keys = settings, keys

@@ -181,6 +181,22 @@ def test_a_client_of_a_known_key_and_of_an_unknown_one(
     assert far.cli("status").returncode == 0
 
 
+def test_a_client_changes_the_endpoint_that_it_came_by(
+    space: Namespace, running: ConfiguredRouter, tmp_path: Path
+) -> None:
+    server, server_key = keygen(tmp_path, "server.key")
+    friend, friend_key = keygen(tmp_path, "friend.key")
+    _, other_key = keygen(tmp_path, "other.key")
+    running.apply(listening(server, friend_key))
+    far = FarClient(space, server_key, friend)
+    file = running.file(listening(server, friend_key, other_key) + "routes: [{dst: 10.20.0.0/16, type: blackhole}]\n")
+    applied = far.cli("config", "apply", file, "--confirm", "3600")
+    assert (applied.returncode, applied.stderr) == (0, ""), "the answer comes by the new endpoint"
+    assert far.cli("config", "confirm").returncode == 0
+    assert len(running.ask("config.history")) == 3, "it was carried out once"
+    assert running.control.process.poll() is None
+
+
 def test_a_connection_ends_when_its_key_is_not_known_any_more(
     space: Namespace, running: ConfiguredRouter, tmp_path: Path
 ) -> None:

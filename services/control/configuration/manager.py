@@ -131,11 +131,6 @@ class Configuration:
             self._started = True
             self._go_back_by_itself(now)
             return
-        if self._leaves_kernel_alone:
-            history = self.record.pushed() if self.record.current.at else self.record.history
-            self._write(self.record.model_copy(update={"current": self._goal, "history": history}))
-            self._started = True
-            return
         present = [(link.name, link.flags, self._rib.addresses.get(link.index)) for link in self._rib.links.values()]
         if present == self._tried_with:
             return
@@ -143,7 +138,10 @@ class Configuration:
         if self._goal.text != self.record.current.text and self.record.current.at:
             history = self.record.pushed()
         try:
-            self._change(self._goal, self.config, history, unconfirmed=unconfirmed)
+            if self._leaves_kernel_alone:
+                self._write(self.record.model_copy(update={"current": self._goal, "history": history}))
+            else:
+                self._change(self._goal, self.config, history, unconfirmed=unconfirmed)
         except (RpcRefusedError, HopwireError) as error:
             self._tried_with = present
             reason = error.error.message if isinstance(error, RpcRefusedError) else error.message
@@ -165,7 +163,9 @@ class Configuration:
         config = self._checked(version)
         lines = self.difference(version)
         unconfirmed = None if confirm_s is None else self._unconfirmed(confirm_s, now)
-        self._change(version, config, self.record.pushed(), unconfirmed=unconfirmed)
+        is_another = version.text != self.record.current.text or unconfirmed is not None
+        history = self.record.pushed() if is_another else self.record.history
+        self._change(version, config, history, unconfirmed=unconfirmed)
         self._started = True
         self._problem = ""
         return lines

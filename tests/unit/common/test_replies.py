@@ -52,5 +52,14 @@ def test_the_oldest_is_forgotten_and_what_is_long_is_not_kept() -> None:
     for number in (1, 2, 3):
         memory.keep(PEER, question(number), b"%d" % number)
     assert [memory.find(PEER, question(number)) for number in (1, 2, 3)] == [None, b"2", b"3"]
-    memory.keep(PEER, question(4), bytes(MAX_REPLY_BYTES + 1))
+    memory.keep(PEER, question(4), bytes(MAX_REPLY_BYTES + 1))  # nor does it push out another one
     assert [memory.find(PEER, question(number)) for number in (2, 3, 4)] == [b"2", b"3", None]
+
+
+def test_all_of_them_together_have_a_bound_in_bytes() -> None:
+    memory = ReplyMemory(max_bytes=100)
+    for number in range(1, 6):
+        memory.keep(PEER, question(number), bytes(40))
+        memory.keep(PEER, question(number), bytes(50))
+    found = [number for number in range(1, 6) if memory.find(PEER, question(number)) is not None]
+    assert found == [4, 5]
