@@ -170,6 +170,33 @@ def _complete(context: typer.Context, args: list[str], incomplete: str) -> list[
     return words
 
 
+_Confirm = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        max=86_400,
+        metavar="SECONDS",
+        help="With config apply and rollback: go back after so many seconds unless config confirm comes first.",
+    ),
+]
+_Connect = Annotated[
+    str | None,
+    typer.Option(
+        envvar=CONNECT_VARIABLE,
+        metavar="ENDPOINT",
+        help="A router on another machine, such as tcp://192.0.2.1:7010, instead of a run directory.",
+    ),
+]
+_ServerKey = Annotated[
+    str | None,
+    typer.Option(envvar=SERVER_KEY_VARIABLE, metavar="KEY", help="That router's public key, or the file that has it."),
+]
+_Key = Annotated[
+    Path | None,
+    typer.Option(envvar=KEY_VARIABLE, metavar="FILE", help="Our own keys, as control-cli keygen writes them."),
+]
+
+
 @app.command(help="Show and change what a hopwire router does, in ip's grammar.", epilog=_EPILOG)
 def _command(
     words: Annotated[
@@ -187,33 +214,10 @@ def _command(
     timeout: Annotated[
         float, typer.Option(min=0.01, max=3600, metavar="SECONDS", help="Seconds to wait for the router's answer.")
     ] = TIMEOUT_S,
-    confirm: Annotated[
-        float | None,
-        typer.Option(
-            min=1,
-            max=86_400,
-            metavar="SECONDS",
-            help="With config apply and rollback: go back after so many seconds unless config confirm comes first.",
-        ),
-    ] = None,
-    connect: Annotated[
-        str | None,
-        typer.Option(
-            envvar=CONNECT_VARIABLE,
-            metavar="ENDPOINT",
-            help="A router on another machine, such as tcp://192.0.2.1:7010, instead of a run directory.",
-        ),
-    ] = None,
-    server_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=SERVER_KEY_VARIABLE, metavar="KEY", help="That router's public key, or the file that has it."
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(envvar=KEY_VARIABLE, metavar="FILE", help="Our own keys, as control-cli keygen writes them."),
-    ] = None,
+    confirm: _Confirm = None,
+    connect: _Connect = None,
+    server_key: _ServerKey = None,
+    key: _Key = None,
     watch: Annotated[
         float | None,
         typer.Option(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -42,7 +42,10 @@ class _Saved(Params):
 
 
 class ConfigMethods:
-    """Answers `config.*`."""
+    """Answers `config.*`.
+
+    :ivar methods: by name.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,16 @@ class ConfigMethods:
         self._permanent = permanent
         self._rib = rib
         self._clock = clock
+        self.methods: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+            "config.show": self.show,
+            "config.set": self.set,
+            "config.diff": self.diff,
+            "config.apply": self.apply,
+            "config.confirm": self.confirm,
+            "config.rollback": self.rollback,
+            "config.history": self.history,
+            "config.save": self.save,
+        }
 
     def show(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration in force."""
