@@ -107,8 +107,11 @@ class Configuration:
             self._go_back_by_itself(now)
 
     def end(self) -> None:
-        """Leave word that control has ended as it should."""
+        """Leave word that control has ended as it should; nothing is left where the next start needs no word."""
         try:
+            if self.record.tells_nothing:
+                self._store.forget()
+                return
             self._write(self.record.model_copy(update={"ended": True}))
         except HopwireError as error:
             self.log.warning(error.message)
@@ -139,7 +142,8 @@ class Configuration:
             history = self.record.pushed()
         try:
             if self._leaves_kernel_alone:
-                self._write(self.record.model_copy(update={"current": self._goal, "history": history}))
+                if self.record.current.at:
+                    self._write(self.record.model_copy(update={"current": self._goal, "history": history}))
             else:
                 self._change(self._goal, self.config, history, unconfirmed=unconfirmed)
         except (RpcRefusedError, HopwireError) as error:

@@ -68,6 +68,13 @@ class Record(_Part):
     ended: bool = False
     """Control has ended as it should: the next one begins with its own configuration file."""
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether control's own file, or none, is all that there is to know."""
+        is_own = self.current.text in ("", self.file)
+        has_more = self.history or self.unconfirmed or self.applying or self.owned.addresses or self.owned.links
+        return is_own and not has_more
+
     def pushed(self) -> tuple[Version, ...]:
         """Return the history with the present configuration at its front."""
         return (self.current, *self.history)[:MAX_HISTORY]
@@ -100,6 +107,16 @@ class RecordStore:
             reason = error.strerror if isinstance(error, OSError) else "it makes no sense"
             self.warning = f"the record of the configuration in {self._path} is not used: {reason}; remove the file"
             return Record()
+
+    def forget(self) -> None:
+        """Remove the record.
+
+        :raises HopwireError: it is there, and cannot be removed.
+        """
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HopwireError(f"cannot remove {self._path}: {error.strerror}") from error
 
     def write(self, record: Record) -> None:
         """Write the record.

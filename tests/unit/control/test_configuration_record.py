@@ -89,6 +89,23 @@ def test_what_a_start_begins_with(tmp_path: Path, file: str | None, record: Reco
     assert begun(tmp_path, file, record).config.log_level == level
 
 
+@pytest.mark.parametrize(
+    ("record", "stays"),
+    [
+        (Record(), False),
+        (Record(current=Version(text=FILE, at=1.0), file=FILE), False),
+        (Record(current=APPLIED, file=FILE), True),
+        (Record(history=(APPLIED,)), True),
+        (Record(owned=Owned.model_validate({"links": {"eth0": LinkState(mtu=1500)}})), True),
+    ],
+)
+def test_nothing_is_left_where_the_next_start_needs_no_word(tmp_path: Path, record: Record, stays: bool) -> None:
+    configuration = begun(tmp_path, None, record)
+    configuration.record = record
+    configuration.end()
+    assert record_file(tmp_path).exists() is stays
+
+
 def test_a_wrong_file_ends_the_start_but_not_after_a_crash(tmp_path: Path) -> None:
     with pytest.raises(HopwireError, match="unknown key 'rutes'"):
         begun(tmp_path, "rutes: []")
