@@ -9,6 +9,7 @@ import numpy as np
 from services.common.bus import RpcRefusedError
 from services.common.counters import BY_COLUMN, COLUMNS, Counter
 from services.common.messages import RpcError
+from services.common.observer import unobserved
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.common.wire.checksum import internet_checksum
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
@@ -108,7 +109,10 @@ def _probe(tables: ForwardingTables, destination: int, source: int, interface: i
     batch = make_batch()
     unmarked = tables.arrays._replace(used=tables.arrays.used.copy())  # no frame goes to the neighbour
     counters = np.zeros(COLUMNS, np.int64)
-    forward_batch(area, area.ctypes.data, descriptors, 0, 1, in_slot, unmarked, batch, make_queues(), counters)
+    queues = make_queues()
+    forward_batch(
+        area, area.ctypes.data, descriptors, 0, 1, in_slot, 0, unmarked, batch, queues, counters, unobserved()
+    )
     verdict = BY_COLUMN[int(batch.verdict[0])]
     leaves = verdict in (Counter.FORWARDED, Counter.HANDED)
     way = {name: int(getattr(batch, name)[0]) for name in ("slot", "next_hop", "mtu", "row")} if leaves else None
