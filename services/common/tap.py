@@ -180,7 +180,7 @@ class TapReader:
             if words and words[KIND] != PADDING:
                 start = _HEADER_BYTES + place + RECORD_BYTES
                 captured = max(0, min(words[CAPTURED], size - RECORD_BYTES))
-                records.append(Record(*words, data=self._map[start : start + captured]))
+                records.append(Record._make([*words, self._map[start : start + captured]]))
             self._tail += size
         os.pwrite(self._descriptor, _WORD.pack(self._tail), TAIL * 8)
         return records

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +11,7 @@ from services.common.bus import RpcClient, RpcRefusedError
 from services.common.messages import RpcError
 from services.control import show
 from services.control.config import Config
+from services.control.drop_methods import DropMethods
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link
 from services.control.live_parameters import LiveParameters, names
@@ -27,6 +29,7 @@ from services.control.rpc_params import (
     checked,
 )
 from services.control.view import RouterView
+from services.control.why_method import WhyMethod
 
 ASK_TIMEOUT_S: Final = 0.25
 """How long another service is waited for: control does nothing else meanwhile."""
@@ -52,6 +55,7 @@ class ControlMethods:
         permanent: PermanentNeighbours,
         parameters: LiveParameters,
         clock: Callable[[], float],
+        recordings: Path,
     ) -> None:
         self._rib = rib
         self._mirror = mirror
@@ -67,6 +71,8 @@ class ControlMethods:
             "status": self._status,
             "counters": self._counters,
             "fib": self._fib,
+            "drops": DropMethods(rib, recordings),
+            "why": WhyMethod(rib, self._ask),
             "config.show": self._config_show,
             "config.set": self._config_set,
             "route.add": lambda params: routes.change("add", params),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -15,6 +15,7 @@ from services.common.endpoints import DEFAULT_RUN_DIR
 from services.common.errors import HopwireError
 from services.control.cli.completion import candidates
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.insight_verbs import CAPTURE, TRACE
 from services.control.cli.looks import Look
 from services.control.cli.probe import PROBE, has_answered, watch_probe
 from services.control.cli.router import RUN_DIR_VARIABLE, NoRouterError, RefusedError, ask
@@ -181,26 +182,53 @@ def _command(
             min=0.1, max=86_400, metavar="[SECONDS]", help=f"Show again every so many seconds ({DEFAULT_WATCH_S:g})."
         ),
     ] = None,
+    write: Annotated[
+        str | None, typer.Option("-w", "--write", metavar="FILE", help="Where capture writes to; - is standard output.")
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("-c", "--count", min=1, metavar="COUNT", help="capture, trace: end after so many frames."),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("-V", "-Version", "--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
 ) -> None:
     output = _Output(as_json or pretty, _INDENT if pretty else None, details)
-    raise typer.Exit(_run(words or [], run_dir, timeout, output, watch))
+    raise typer.Exit(_run(words or [], run_dir, timeout, output, watch, Stream(write, count)))
 
 
-def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output, watch_s: float | None = None) -> int:
+class Stream(NamedTuple):
+    """What belongs to the verbs that show frames as they come."""
+
+    target: str | None = None
+    count: int | None = None
+
+
+_NO_STREAM: Final = Stream()
+
+
+def _run(
+    tokens: Sequence[str],
+    run_dir: Path,
+    timeout_s: float,
+    output: _Output,
+    watch_s: float | None = None,
+    stream: Stream = _NO_STREAM,
+) -> int:
     """Do what a command line asks for and return the exit status."""
     request: Request | None = None
     try:
         request = parse(tokens)
         if watch_s is not None:
             _check_watchable(request)
+        _check_stream(request, stream)
         if request.method == HELP:
             return output.write(_help(request))
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
+        if request.method in (CAPTURE, TRACE):
+            return _show_frames(request, run_dir, timeout_s, output, stream)
         return _ask_and_show(request, run_dir, timeout_s, output, watch_s)
     except UsageError as error:
         return _complain(error, USAGE, error.usage)
@@ -232,6 +260,30 @@ def _ask_and_show(request: Request, run_dir: Path, timeout_s: float, output: _Ou
     if method == PROBE:
         return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
     return output.show(method, result)
+
+
+def _show_frames(request: Request, run_dir: Path, timeout_s: float, output: _Output, stream: Stream) -> int:
+    def question(request: Request) -> Any:
+        return ask(run_dir, request, timeout_s)
+
+    if request.method == CAPTURE:
+        from services.control.cli.capture import capture  # noqa: PLC0415 - as all that only one verb needs
+
+        return capture(run_dir, request.params, timeout_s, question, stream.target or "", stream.count)
+    from services.control.cli.trace import trace  # noqa: PLC0415
+
+    return trace(run_dir, request.params, timeout_s, question, output.as_json, output.write, stream.count or 1)
+
+
+def _check_stream(request: Request, stream: Stream) -> None:
+    """Check the options of the verbs that show frames: they mean nothing to others."""
+    usage = "OBJECT [VERB] ..." if request.method in (HELP, VERSION) else usage_of(request.method)
+    if request.method == CAPTURE and not stream.target:
+        raise UsageError("capture", None, 'a file to write to is expected after "-w"; - is standard output', usage)
+    if request.method != CAPTURE and stream.target is not None:
+        raise UsageError("", "-w", "only capture writes to a file", usage)
+    if request.method not in (CAPTURE, TRACE) and stream.count is not None:
+        raise UsageError("", "-c", "only capture and trace count frames", usage)
 
 
 def _until_interrupt(action: Callable[[], int]) -> int:

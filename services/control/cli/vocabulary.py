@@ -8,6 +8,7 @@ since the first match decides what an abbreviation means. Words of `ip` that are
 from collections.abc import Mapping
 from typing import Final
 
+from services.control.cli.insight_verbs import INSIGHT_VERBS
 from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
@@ -130,6 +131,10 @@ OBJECTS: Final = (
     Keyword("show", "show"),
     Keyword("top", "top"),
     Keyword("config", "config"),
+    Keyword("capture", "capture"),
+    Keyword("drops", "drops"),
+    Keyword("trace", "trace"),
+    Keyword("why", "why"),
     Keyword("version", "version"),
     Keyword("help", HELP),
 )
@@ -313,5 +318,6 @@ SINGLE: Final[Mapping[str, Verb]] = {
         usage="status",
         summary="Show whether the router is ready, what it waits for, its services and its interfaces.",
     ),
+    **INSIGHT_VERBS,
     "version": Verb(method=VERSION, usage="version", summary="Show the version; no router is needed."),
 }
