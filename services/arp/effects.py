@@ -1,5 +1,6 @@
 """Carrying out what the resolver asks for, and counting what became of every frame."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -110,11 +111,12 @@ class Effects:
         macs = action.destination + action.source
         for frame in action.frames:
             data = b"".join((frame.data[:_MACS_START], macs, frame.data[_MACS_END:]))
+            began_ns = time.time_ns()  # an answer may come before the call returns
             fate = self._send(action.interface, data)
             if fate is not None:
                 self._insight.dropped(fate, frame.out_interface, data[_MACS_START:])
             else:
-                self._insight.sent(frame.out_interface, data)
+                self._insight.sent(frame.out_interface, data, began_ns)
                 self._counters.add(Counter.TX_BYTES, len(data) - virtio_net.HEADER_BYTES, frame.out_interface)
                 fate = Counter.GENERATED_SENT if frame.generated else Counter.FORWARDED
             self._counters.add(fate, 1, frame.out_interface)
@@ -126,12 +128,13 @@ class Effects:
         header = ethernet.header(action.destination, message.sender_mac, ethernet.ETHERTYPE_ARP)
         frame = (header + arp.build(message)).ljust(MINIMUM_FRAME_BYTES, b"\0")
         self._counters.add(Counter.GENERATED, 1, action.interface)
+        began_ns = time.time_ns()
         reason = self._send(action.interface, virtio_net.PLAIN + frame)
         if reason is not None:
             self._counters.add(reason, 1, action.interface)
             self._insight.dropped(reason, action.interface, frame)
         else:
-            self._insight.sent(action.interface, virtio_net.PLAIN + frame)
+            self._insight.sent(action.interface, virtio_net.PLAIN + frame, began_ns)
             self._counters.add(Counter.GENERATED_SENT, 1, action.interface)
             detail = Counter.ARP_REQUESTS_SENT if message.operation == arp.REQUEST else Counter.ARP_REPLIES_SENT
             self._counters.add(detail, 1, action.interface)

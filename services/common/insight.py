@@ -59,12 +59,12 @@ class Insight:
             record = Record(0, tap.RECEIVED, time.time_ns(), interface, len(frame), 0, int(fate), data=frame)
             self._show(tap.RECEIVED, record)
 
-    def sent(self, interface: int, data: bytes) -> None:
-        """Show a frame that has left: its virtio network header, and the frame."""
+    def sent(self, interface: int, data: bytes, sent_ns: int) -> None:
+        """Show a frame that has left at a Unix time: its virtio network header, and the frame."""
         if self.taps:
             frame = data[_VIRTIO:]
             gso_size = int.from_bytes(data[virtio_net.GSO_SIZE : virtio_net.GSO_SIZE + 2], "little")
-            record = Record(0, tap.SENT, time.time_ns(), interface, len(frame), 0, data=frame, gso_size=gso_size)
+            record = Record(0, tap.SENT, sent_ns, interface, len(frame), 0, data=frame, gso_size=gso_size)
             self._show(tap.SENT, record)
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ STEPS: Final = (
 
 
 def stages(verdict: Counter) -> list[Stage]:
-    """Return what each step said of a frame with this verdict; none where it fell at no step (`DROP_SLOW_PATH_FULL`)."""
+    """Return what each step said of a frame with this verdict; none where it fell at no step, as for want of time."""
     at = next((number for number, step in enumerate(STEPS) if verdict in step.verdicts), None)
     if at is None:
         return []

@@ -127,7 +127,8 @@ def _reverse_path(datagram: Datagram, facts: Facts, told: Explanation) -> None:
     check = facts.policy.reverse_path if facts.policy is not None else "on"
     source = address_text(datagram.source)
     if facts.back_hops:
-        back = f"the way back to {source} ({facts.back_prefix}) leads by {_devices(facts.back_hops)}"
+        devices = ", ".join(sorted({hop.dev for hop in facts.back_hops}))
+        back = f"the way back to {source} ({facts.back_prefix}) leads by {devices}"
     else:
         back = f"there is no way back to {source}"
     told.sentences.append(
@@ -188,7 +189,8 @@ def _ttl(datagram: Datagram, _facts: Facts, told: Explanation) -> None:
 def _no_route(datagram: Datagram, _facts: Facts, told: Explanation) -> None:
     destination = address_text(datagram.destination)
     told.sentences.append(
-        f"No route matches {destination}: dropped, and its sender gets ICMP 3/0, network unreachable (RFC 1812 5.2.7.1)."
+        f"No route matches {destination}: dropped, and its sender gets ICMP 3/0, network unreachable "
+        "(RFC 1812 5.2.7.1)."
     )
     told.commands.append(_cli("route add", f"{destination}/32", "via GATEWAY"))
     told.commands.append(_cli("route add default via GATEWAY"))
@@ -230,9 +232,9 @@ def _routed(datagram: Datagram, facts: Facts, told: Explanation) -> None:
         return
     state = f", its state is {facts.neighbour_state}" if facts.neighbour_state else ""
     told.sentences.append(
-        f"The MAC of the next hop {neighbour} on {facts.dev} is not known{state}: the datagram waits while ARP asks for it "
-        "(RFC 1122 2.3.2.2), and leaves when there is an answer; without one its sender gets ICMP 3/1, host unreachable "
-        "(RFC 1812 3.3.2)."
+        f"The MAC of the next hop {neighbour} on {facts.dev} is not known{state}: the datagram waits while ARP asks "
+        "for it (RFC 1122 2.3.2.2), and leaves when there is an answer; without one its sender gets ICMP 3/1, host "
+        "unreachable (RFC 1812 3.3.2)."
     )
     told.commands.append(_cli("neigh probe", neighbour, "dev", facts.dev or "NAME"))
     told.commands.append(_cli("neigh replace", neighbour, "lladdr MAC dev", facts.dev or "NAME"))
@@ -258,8 +260,9 @@ def _too_large(datagram: Datagram, facts: Facts, told: Explanation) -> None:
     part = (mtu - ipv4.HEADER_BYTES) // 8 * 8
     count = -(-(datagram.size - ipv4.HEADER_BYTES) // part)
     told.sentences.append(
-        f"Its {datagram.size} bytes are more than the MTU of {whose}, {mtu}: it is cut into {count} fragments (RFC 791). "
-        f"With DF set, as TCP does, it is dropped, and its sender gets ICMP 3/4 with the MTU {mtu} (RFC 1191)."
+        f"Its {datagram.size} bytes are more than the MTU of {whose}, {mtu}: it is cut into {count} fragments "
+        f"(RFC 791). With DF set, as TCP does, it is dropped, and its sender gets ICMP 3/4 with the MTU {mtu} "
+        "(RFC 1191)."
     )
     if of_route:
         via = f" via {address_text(facts.next_hop or 0)}" if facts.next_hop != datagram.destination else ""

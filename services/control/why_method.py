@@ -1,4 +1,4 @@
-"""The method `why` of control's RPC: the forwarder's verdict on a datagram, told in sentences with what would change it."""
+"""The method `why` of control's RPC: the forwarder's verdict on a datagram, in sentences, with what would change it."""
 
 from typing import Any, Final
 

@@ -60,9 +60,8 @@ SENDERS: Final = record(Senders, "int64[::1]", "int64[::1]", "int64[::1]")
 
 
 @inlined
-def _show_sent(queues: Any, slot: Any, first: Any, behind: Any, observer: Any) -> None:
+def _show_sent(queues: Any, slot: Any, first: Any, behind: Any, sent_ns: Any, observer: Any) -> None:
     """Show frames that have left."""
-    now_ns = clock_ns(REALTIME)
     interface = observer.interfaces[slot]
     for number in range(first, behind):
         address, octets = queues.vectors[slot, number]
@@ -70,7 +69,7 @@ def _show_sent(queues: Any, slot: Any, first: Any, behind: Any, observer: Any) -
             observer,
             tap.SENT,
             tap.SENT,
-            now_ns,
+            sent_ns,
             interface,
             ABSENT,
             bytes_at(address, octets),
@@ -119,15 +118,17 @@ def send_queue(queues: Any, senders: Any, counters: Any, slot: Any, counter: Any
         return
     done = np.int64(0)
     octets = np.int64(0)
-    sent = np.int64(0)
+    sent = sent_ns = np.int64(0)
     while done < count:
         address = senders.messages[slot] + done * _MESSAGE_BYTES
+        if is_watched(observer):
+            sent_ns = clock_ns(REALTIME)  # before: an answer may come before the call returns
         result = send_messages(senders.descriptors[slot], address, count - done, _DONT_WAIT)
         if result > 0:
             for number in range(done, done + result):
                 octets += queues.vectors[slot, number, 1]
             if is_watched(observer):
-                _show_sent(queues, slot, done, done + result, observer)
+                _show_sent(queues, slot, done, done + result, sent_ns, observer)
             sent += result
             done += result
         elif result in _QUEUE_FULL:

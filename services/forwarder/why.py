@@ -1,4 +1,4 @@
-"""What the forwarder answers to `why`: its verdict on a datagram, and what it knows of all that the verdict rests on."""
+"""What the forwarder answers to `why`: its verdict on a datagram, and what it knows of all that it rests on."""
 
 from typing import Any
 

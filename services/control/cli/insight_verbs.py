@@ -16,7 +16,14 @@ DROPS_METHOD: Final = "drops"
 WHY: Final = "why"
 
 _PREFIX: Final = "DROP_"
-_REASONS: Final = {reason.name.removeprefix(_PREFIX).lower().replace("_", "-"): reason.name for reason in DROPS}
+
+
+def reason_word(name: str) -> str:
+    """Return a drop reason as a word of the command line: `no-route`."""
+    return name.removeprefix(_PREFIX).lower().replace("_", "-")
+
+
+_REASONS: Final = {reason_word(reason.name): reason.name for reason in DROPS}
 
 
 def _reason(text: str) -> str:

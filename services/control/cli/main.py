@@ -187,7 +187,7 @@ def _command(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("-c", "--count", min=1, metavar="COUNT", help="capture, trace: end after so many frames."),
+        typer.Option("-c", "--count", min=1, metavar="COUNT", help="capture, trace: the number of frames."),
     ] = None,
     _version: Annotated[
         bool,
@@ -202,7 +202,8 @@ class Stream(NamedTuple):
     """What belongs to the verbs that show frames as they come."""
 
     target: str | None = None
-    count: int | None = None
+    most: int | None = None
+    """Frames."""
 
 
 _NO_STREAM: Final = Stream()
@@ -269,10 +270,10 @@ def _show_frames(request: Request, run_dir: Path, timeout_s: float, output: _Out
     if request.method == CAPTURE:
         from services.control.cli.capture import capture  # noqa: PLC0415 - as all that only one verb needs
 
-        return capture(run_dir, request.params, timeout_s, question, stream.target or "", stream.count)
+        return capture(run_dir, request.params, timeout_s, question, stream.target or "", stream.most)
     from services.control.cli.trace import trace  # noqa: PLC0415
 
-    return trace(run_dir, request.params, timeout_s, question, output.as_json, output.write, stream.count or 1)
+    return trace(run_dir, request.params, timeout_s, question, output.as_json, output.write, stream.most or 1)
 
 
 def _check_stream(request: Request, stream: Stream) -> None:
@@ -282,7 +283,7 @@ def _check_stream(request: Request, stream: Stream) -> None:
         raise UsageError("capture", None, 'a file to write to is expected after "-w"; - is standard output', usage)
     if request.method != CAPTURE and stream.target is not None:
         raise UsageError("", "-w", "only capture writes to a file", usage)
-    if request.method not in (CAPTURE, TRACE) and stream.count is not None:
+    if request.method not in (CAPTURE, TRACE) and stream.most is not None:
         raise UsageError("", "-c", "only capture and trace count frames", usage)
 
 

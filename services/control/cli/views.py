@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from services.control.cli.counter_view import counters
 from services.control.cli.figure_views import drops, fib, traffic
+from services.control.cli.insight_verbs import reason_word
 from services.control.cli.tables import Column, Section, table
 
 Result = Mapping[str, Any]
@@ -220,7 +221,7 @@ def _last_drops(result: Iterable[Result]) -> list[Section]:
         {
             **one,
             "time": _clock_time(one["time_ns"]),
-            "name": one["reason"].removeprefix("DROP_").lower().replace("_", "-"),
+            "name": reason_word(one["reason"]),
         }
         for one in result
     ]
