@@ -191,7 +191,7 @@ def _read_row(descriptor: int, start: int, reason: Counter) -> list[Dropped]:
     entries = os.pread(descriptor, entries_bytes, (start + ROW_HEADER_WORDS) * _WORD_BYTES).ljust(entries_bytes, b"\0")
     (begun,) = _words(descriptor, start + BEGUN, 1)
     found = []
-    for number in range(max(0, begun - KEPT), done):
+    for number in range(max(0, begun - KEPT, done - KEPT), done):
         time_ns, interface, length, captured, data = _ENTRY.unpack_from(entries, number % KEPT * _ENTRY.size)
         found.append(Dropped(reason, time_ns, interface, length, data[: max(0, min(captured, DATA_BYTES))]))
     return found

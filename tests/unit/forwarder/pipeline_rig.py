@@ -178,6 +178,10 @@ class Bench:
         tables.apply_neighbour_state(neighbour_state(router))
         return cls(tables, first=first)
 
+    def allow(self, *, slow_path: int, arp: int) -> None:
+        """Let so many frames of the next batches through to the slow path, and to arp."""
+        self._batch.allowance[:] = slow_path, arp
+
     def lay(self, arrivals: Sequence[Arrival]) -> Laid:
         """Lay frames 64-byte aligned as ingress does, the bytes between them marked."""
         need = sum((10 + len(arrival.frame) + 127) // 64 * 64 for arrival in arrivals)
