@@ -105,7 +105,12 @@ class Endpoints:
 
     def taps(self, instance: str) -> Path:
         """Return the folder in which clients ask one service for the frames that it sees (`tap`)."""
-        return self.run_dir / "taps" / instance
+        return self.all_taps / instance
+
+    @property
+    def all_taps(self) -> Path:
+        """The folder of those folders."""
+        return self.run_dir / "taps"
 
     def lock(self, instance: str) -> Path:
         """Return the file that the one running process of an instance holds locked."""
