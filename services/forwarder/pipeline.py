@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.counters import COLUMNS, DROPS, MAX_INTERFACES, Counter, CounterBlock
-from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, TIMESTAMP_NS, frame_start
+from services.common.counters import COLUMNS, MAX_INTERFACES, Counter, CounterBlock
+from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
 from services.common.hash_table import ABSENT
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
-from services.common.observer import OBSERVER, Observer, is_watched, record_drop
+from services.common.observer import OBSERVER, Observer, is_watched
 from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.forwarder.datagram import (
@@ -34,7 +34,7 @@ from services.forwarder.fib import lookup
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
-from services.forwarder.showing import show_batch
+from services.forwarder.showing import record_dropped, show_batch
 
 BATCH: Final = 256
 """Frames of a batch at most."""
@@ -91,7 +91,6 @@ the router itself.
 A frame that is FORWARDED may be for the slow path as well: it has gone, and its sender is to be told of a better way.
 """
 _IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
-_IS_DROP: Final = np.array([counter in DROPS for counter in Counter], np.bool_)
 
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
 
@@ -313,16 +312,6 @@ def _ration(batch: Any, count: Any) -> None:
             exceptions += 1
 
 
-@inlined
-def _record(area: Any, descriptors: Any, place: Any, in_interface: Any, batch: Any, number: Any, observer: Any) -> None:
-    """Leave a dropped frame to the flight recorder; of one that lies nowhere, only that it was there."""
-    entry = place % descriptors.shape[0]
-    verdict = batch.verdict[number]
-    lies = verdict != _RING_ENTRY
-    start, length = (batch.start[number], descriptors[entry, LENGTH]) if lies else (np.int64(0), np.int64(0))
-    record_drop(observer, verdict, descriptors[entry, TIMESTAMP_NS], in_interface, area, start, length)
-
-
 @kernel(
     OUTCOME,
     "uint8[::1]",
@@ -394,8 +383,7 @@ def forward_batch(
             slow += 1
         else:
             counters[verdict] += 1
-            if _IS_DROP[verdict]:
-                _record(area, descriptors, first + number, in_interface, batch, number, observer)
+            record_dropped(area, descriptors, first + number, in_interface, batch, number, observer)
     counters[_TAKEN] += count
     return Outcome(slow, touched)
 

@@ -98,9 +98,7 @@ class Forwarder:
         self._arp = ArpHandover(
             context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock(), self._insight.dropped
         )
-        self._work = SlowWork(
-            self._slow_path, self.counters, self._egress, self._arp, clock(), self._insight.dropped
-        )
+        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock(), self._insight.dropped)
         self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()

@@ -1,4 +1,4 @@
-"""Showing a batch that is decided about: each frame as it came in, with the verdict on it, to the taps that want it."""
+"""Showing what was decided about a batch: its frames as they came in to the taps, its drops to the flight recorder."""
 
 from typing import Any, Final
 
@@ -10,12 +10,13 @@ from services.common.frame_ring import INVALID, LENGTH, TIMESTAMP_NS, frame_star
 from services.common.hash_table import ABSENT
 from services.common.kernels import inlined
 from services.common.memory import words_at
-from services.common.observer import publish, put, wants
+from services.common.observer import publish, put, record_drop, wants
 from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import virtio_net
 
 _VIRTIO: Final = virtio_net.HEADER_BYTES
 _GSO_SIZE: Final = virtio_net.GSO_SIZE
+_RING_ENTRY: Final = int(Counter.DROP_RING_ENTRY)
 _IS_ROUTED: Final = np.array(
     [
         counter
@@ -32,6 +33,24 @@ _IS_ROUTED: Final = np.array(
 )
 """Verdicts on frames that have a next hop."""
 _IS_DROP: Final = np.array([counter in DROPS for counter in Counter], np.bool_)
+
+
+@inlined
+def record_dropped(
+    area: Any, descriptors: Any, place: Any, in_interface: Any, batch: Any, number: Any, observer: Any
+) -> None:
+    """Leave a frame to the flight recorder where it is dropped; of one that lies nowhere, only that it was there.
+
+    :param place: of its descriptor.
+    """
+    verdict = batch.verdict[number]
+    if not _IS_DROP[verdict]:
+        return
+    entry = place % descriptors.shape[0]
+    start = length = np.int64(0)
+    if verdict != _RING_ENTRY:
+        start, length = batch.start[number], descriptors[entry, LENGTH]
+    record_drop(observer, verdict, descriptors[entry, TIMESTAMP_NS], in_interface, area, start, length)
 
 
 @inlined
