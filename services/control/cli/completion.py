@@ -66,7 +66,7 @@ def _inside(verb: Verb, tokens: Sequence[str]) -> Candidates:
         return _of_value(waiting)
     names = [word.name for word in words if word.key not in keys] + ([NEXTHOP] if verb.hop_words else [])
     names += verb.tail.choices if verb.tail is not None else ()
-    operand = next((each for each in verb.operands if each.key not in keys), None)
+    operand = next((each for each in verb.operands if each.key not in keys and each.key not in given), None)
     if operand is None:
         return Candidates(names)
     types = offered(ROUTE_TYPES) if operand.typed else []
