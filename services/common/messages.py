@@ -232,18 +232,22 @@ class SnapshotRequest(_Part):
 
 
 class RpcRequest(_Part):
-    """A question. The same id twice is the same question."""
+    """A question. The same id twice, of the same client, is the same question, and carried out once."""
 
     kind: Literal["rpc-request"] = "rpc-request"
     id: Number
     method: Name
     params: dict[str, Any] = {}
+    client: Name = Field(default="", description="who asks, also after reconnecting; none: this connection")
+    deadline: float | None = Field(
+        default=None, description="Unix time in seconds after which nobody waits: it is not carried out any more"
+    )
 
 
 class RpcError(_Part):
     """Why a request was not carried out."""
 
-    code: Literal["usage", "refused", "unknown-method", "unavailable"]
+    code: Literal["usage", "refused", "unknown-method", "unavailable", "expired"]
     message: str
 
 

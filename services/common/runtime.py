@@ -37,6 +37,24 @@ class StopFlag:
         self.is_set = True
 
 
+class ReloadFlag:
+    """Becomes set on SIGHUP: the configuration shall be applied again."""
+
+    def __init__(self) -> None:
+        """Take over the signal of this process; one that came while it was blocked counts (see `hopwire up`)."""
+        self._is_set = False
+        signal.signal(signal.SIGHUP, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_set = True
+
+    def take(self) -> bool:
+        """Tell whether it was set since the last call."""
+        was_set, self._is_set = self._is_set, False
+        return was_set
+
+
 def set_up_logging(service: str, level: str = "info") -> structlog.stdlib.BoundLogger:
     """Log one event a line to stderr: readable on a terminal, JSON elsewhere."""
     numeric = logging.getLevelNamesMapping().get(level.upper())

@@ -10,11 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from services.common.bus import RpcClient, RpcRefusedError
 from services.common.messages import RpcError
 from services.control import show
-from services.control.config import Config
+from services.control.configuration.methods import ConfigMethods
 from services.control.drop_methods import DropMethods
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link
-from services.control.live_parameters import LiveParameters, names
 from services.control.mirror import KernelMirror
 from services.control.neigh_methods import NeighbourMethods
 from services.control.permanent import PermanentNeighbours
@@ -49,11 +48,10 @@ class ControlMethods:
         mirror: KernelMirror,
         changes: KernelChanges,
         view: RouterView,
-        config: Config,
+        configuration: ConfigMethods,
         forwarder: RpcClient,
         arp: RpcClient,
         permanent: PermanentNeighbours,
-        parameters: LiveParameters,
         clock: Callable[[], float],
         recordings: Path,
     ) -> None:
@@ -61,8 +59,6 @@ class ControlMethods:
         self._mirror = mirror
         self._changes = changes
         self._view = view
-        self._config = config
-        self._parameters = parameters
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
         neighbours = NeighbourMethods(rib, permanent, self._ask)
@@ -73,8 +69,7 @@ class ControlMethods:
             "fib": self._fib,
             "drops": DropMethods(rib, recordings),
             "why": WhyMethod(rib, self._ask),
-            "config.show": self._config_show,
-            "config.set": self._config_set,
+            **configuration.methods,
             "route.add": lambda params: routes.change("add", params),
             "route.replace": lambda params: routes.change("replace", params),
             "route.del": lambda params: routes.change("del", params),
@@ -127,19 +122,6 @@ class ControlMethods:
     def _fib(self, params: dict[str, Any]) -> dict[str, Any]:
         checked(NoParams, params)
         return self._ask("forwarder", "fib", {}, _FIB) | {"control_generation": self._view.last_generation}
-
-    def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
-        checked(NoParams, params)
-        return self._config.model_copy(update={"parameters": self._parameters.current}).model_dump(mode="json")
-
-    def _config_set(self, params: dict[str, Any]) -> dict[str, Any]:
-        if not params:
-            raise _error("usage", f"name at least one parameter: {', '.join(names())}")
-        try:
-            self._parameters.set(params)
-        except ValueError as error:
-            raise _error("usage", str(error)) from error
-        return {}
 
     # --- Changes: the kernel's, and mirrored before the answer goes out -----------------------------------------------
 

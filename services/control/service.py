@@ -30,8 +30,14 @@ from services.common.kernel_settings import (
 )
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
 from services.common.parameters import Parameters
-from services.common.runtime import POLL_MS, StopFlag, clock
+from services.common.runtime import POLL_MS, ReloadFlag, StopFlag, clock, set_up_logging
 from services.control.config import METRICS_OFF, Config
+from services.control.configuration.manager import Configuration
+from services.control.configuration.methods import ConfigMethods
+from services.control.configuration.origin import Origin
+from services.control.configuration.record import RecordStore, record_file
+from services.control.configuration.saved import in_force
+from services.control.configuration.settings import RpcSettings
 from services.control.kernel_changes import KernelChanges
 from services.control.live_parameters import LiveParameters
 from services.control.metrics import MetricsCollector, MetricsServer
@@ -39,6 +45,7 @@ from services.control.mirror import KernelMirror
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
+from services.control.remote import RemoteRpc
 from services.control.reports import Reports
 from services.control.rib import Rib
 from services.control.rpc import ControlMethods
@@ -62,7 +69,7 @@ class ControlService:
         self,
         context: zmq.Context[Any],
         endpoints: Endpoints,
-        config: Config,
+        origin: Origin,
         log: structlog.stdlib.BoundLogger,
         listen: str = "",
         *,
@@ -70,15 +77,18 @@ class ControlService:
     ) -> None:
         """Take the instance's lock and open all sockets.
 
+        :param origin: what it was started with.
         :param listen: one more endpoint for reports, of an ingress that does not share the run directory.
         :param manage_kernel: whether to take over what hopwire does itself from the kernel.
-        :raises HopwireError: an instance runs already, the run directory is unusable, or the endpoint is.
+        :raises HopwireError: an instance runs already, or the run directory, the configuration or the endpoint is
+            unusable.
         """
         self._lock = hold_instance(endpoints, INSTANCE)
         self._endpoints = endpoints
-        self._config = config
+        self._configuration = Configuration(origin, RecordStore(record_file(endpoints.run_dir)), log)
+        config = self._configuration.config
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level)
         self._live = LiveParameters(config.parameters)
-        self._log = log
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
         self._owned: list[str] | None = None
@@ -95,8 +105,8 @@ class ControlService:
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._collector = MetricsCollector()
         self._metrics: MetricsServer | None = None
-        if config.metrics_listen != METRICS_OFF:
-            self._metrics = MetricsServer(config.metrics_listen, self._collector)
+        self._metrics_listen = METRICS_OFF
+        self._serve_metrics(config.metrics_listen)
         self._ownership_warnings: list[str] = []
         self._logged_warnings: set[str] = set()
         self._logged_ready: bool | None = None
@@ -116,13 +126,14 @@ class ControlService:
         self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
         self._forwarder = RpcClient(context, endpoints.forwarder_rpc)
         self._arp = RpcClient(context, endpoints.arp_rpc)
+        changes = KernelChanges(self._netlink)
+        self._configuration.connect(self._rib, self._mirror, changes, self)
         methods = ControlMethods(
             rib=self._rib,
             mirror=self._mirror,
-            changes=KernelChanges(self._netlink),
+            changes=changes,
             view=self._view,
-            config=self._config,
-            parameters=self._live,
+            configuration=ConfigMethods(self._configuration, self, self._live, self._permanent, self._rib, clock),
             forwarder=self._forwarder,
             arp=self._arp,
             permanent=self._permanent,
@@ -132,6 +143,9 @@ class ControlService:
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._published_at = float("-inf")
         self._poller = zmq.Poller()
+        self._remote = RemoteRpc(
+            methods, lambda socket: self._poller.register(socket, zmq.POLLIN), self._poller.unregister
+        )
         self._poller.register(self._netlink.fileno(), zmq.POLLIN)
         for socket in (self._inbox, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
@@ -145,21 +159,58 @@ class ControlService:
                 self._reports.take_counts(instance, block.snapshot())
                 block.close()
 
-    def run(self, stop: StopFlag) -> None:
+    # --- What a configuration has control do --------------------------------------------------------------------------
+
+    def in_force(self, config: Config) -> Config:
+        """Return a configuration with what was changed since by `config set` and `link set`."""
+        return in_force(config, self._rib, self._live.current)
+
+    def listen(self, rpc: RpcSettings | None) -> None:
+        """Listen for other machines, or not.
+
+        :raises HopwireError: that is not possible; all is as before.
+        """
+        self._remote.configure(rpc)
+
+    def adopt(self, config: Config) -> None:
+        """Do as a configuration says from now on."""
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level)
+        self._live.configure(config.parameters)
+        self._permanent.configure(config.parameters.arp.permanent_neighbours)
+        self._rib.policies.configure(config.interfaces)
+        for index in self._rib.links:
+            self._rib.change_policy(index, {})  # it is to be published anew where it is another one
+        self._serve_metrics(config.metrics_listen)
+
+    def _serve_metrics(self, listen: str) -> None:
+        if listen == self._metrics_listen:
+            return
+        self._metrics_listen = listen
+        if self._metrics is not None:
+            self._metrics.close()
+        self._metrics = None if listen == METRICS_OFF else MetricsServer(listen, self._collector)
+
+    # --- The loop -----------------------------------------------------------------------------------------------------
+
+    def run(self, stop: StopFlag, reload: ReloadFlag) -> None:
         """Work until `stop` is set, then give back to the kernel what was taken over.
 
+        :param reload: when it is set, the configuration file is applied again.
         :raises HopwireError: what the kernel owns cannot be recorded.
         """
         give_back_compiler()
         try:
             while not stop.is_set:
+                if reload.take():
+                    self._configuration.reload(clock())
                 self._turn()
                 self._arp_state.register(self._poller)
                 self._poller.poll(self._pause_ms(clock()))
+            self._configuration.end()
         finally:
             if self._ownership is not None:
                 for warning in self._ownership.restore():
-                    self._log.warning(warning)
+                    self.log.warning(warning)
 
     def _pause_ms(self, now: float) -> int:
         """Return how long to wait for messages, and for announcements if it is not too soon for these."""
@@ -173,6 +224,7 @@ class ControlService:
         """Close everything, and let go of the instance's name."""
         if self._metrics is not None:
             self._metrics.close()
+        self._remote.close()
         for part in (self._state, self._inbox, self._arp_state, self._forwarder, self._arp, self._rpc, self._netlink):
             part.close()
         self._counters.close()
@@ -184,7 +236,8 @@ class ControlService:
             self._mirror.follow()
         self._take_reports(now)
         self._follow_arp(now)
-        malformed = self._rpc.serve()
+        self._configuration.turn(now)
+        malformed = self._rpc.serve() + self._remote.serve()
         self._publish(now)
         if self._view.last_generation:
             malformed += self._state.answer_requests()
@@ -207,7 +260,7 @@ class ControlService:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
             self._poller.register(self._state.snapshots, zmq.POLLIN)
             for name in self._rib.policies.absent({link.name for link in self._rib.links.values()}):
-                self._log.info("configured, but not there yet", interface=name)
+                self.log.info("configured, but not there yet", interface=name)
         if self._permanent.take_changed() | self._live.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
         if changes is not None:
@@ -269,6 +322,7 @@ class ControlService:
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
         warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning])]
+        warnings += self._configuration.warnings
         if self._metrics is not None:
             self._metrics.start_when_due(now)
             warnings += [self._metrics.warning] if self._metrics.warning else []
@@ -277,8 +331,8 @@ class ControlService:
         status = self._view.status(now)
         for warning in status["warnings"]:
             if warning not in self._logged_warnings:
-                self._log.warning(warning)
+                self.log.warning(warning)
         self._logged_warnings = set(status["warnings"])
         if status["ready"] != self._logged_ready:
             self._logged_ready = status["ready"]
-            self._log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
+            self.log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])

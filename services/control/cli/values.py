@@ -119,6 +119,12 @@ def _scope(text: str) -> int | str:
     return text if text in _SCOPES else _number(text, 0, 255)
 
 
+def _file(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(text)
+    return text
+
+
 def _nud(text: str) -> str:
     if text != "permanent":
         raise ValueError(text)
@@ -139,7 +145,10 @@ def _choices(*choices: str) -> Value:
 
 _FLOW_PROTOCOLS: Final = ("icmp", "tcp", "udp")
 _TABLES: Final = ("main", "local", "all")
-_PROTOCOLS: Final = ("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis")
+_PROTOCOLS: Final = (
+    *("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis"),
+    *("hopwire", "hopwire-config"),
+)
 _SCOPES: Final = ("global", "site", "link", "host", "nowhere")
 _TYPES: Final = (
     "unicast",
@@ -170,6 +179,8 @@ LINK_MTU: Final = numbers("a number of bytes", 0, 2**31 - 1)
 SWITCH: Final = Value("on or off", lambda text: _choice(text, ("on", "off")) == "on", ("on", "off"))
 REVERSE_PATH: Final = _choices("off", "loose", "strict")
 PARAMETER: Final = Value("a number", _decimal)
+FILE: Final = Value("the name of a file", _file)
+STEPS: Final = numbers("a number", 1, 10)  # as many configurations as are kept
 MARTIANS: Final = _choices("strict", "linux")
 FLOW: Final = Value("icmp, tcp or udp, the latter with a port such as tcp/443,", _flow, _FLOW_PROTOCOLS)
 WEIGHT: Final = numbers("a number", 1, 256)  # rtnh_hops of linux/rtnetlink.h is one byte, holding weight - 1

@@ -5,6 +5,7 @@ Results have the keys of `ip -j`; docs/control-cli.md says which keys are hopwir
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from time import gmtime, strftime
 from typing import Any, Final
 
 from services.control.cli.counter_view import counters
@@ -82,6 +83,12 @@ _SERVICE_COLUMNS: Final = (
     Column("PID", "pid", right=True),
     Column("HEARD", "heard", right=True),
     Column("STATE", "state"),
+)
+_HISTORY_COLUMNS: Final = (
+    Column("N", "steps", right=True),
+    Column("APPLIED", "at"),
+    Column("FILE", "source"),
+    Column("BYTES", "bytes", right=True),
 )
 _INTERFACE_COLUMNS: Final = (
     Column("INDEX", "index", right=True),
@@ -213,7 +220,21 @@ def _settings(values: Result, prefix: str = "") -> Iterator[dict[str, Any]]:
         elif not isinstance(value, (Mapping, list)):
             yield {"key": name, "value": value}
         elif value:
-            yield {"key": name, "value": ", ".join(map(str, value))}
+            yield {"key": name, "value": ", ".join(map(_setting, value))}
+
+
+def _setting(value: Any) -> str:
+    """Return an item of a list; of a map what it says, in the order in which the file has it."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return " ".join(f"{key} {inner}" for key, inner in value.items() if inner not in (None, False, []))
+
+
+def _history(result: Iterable[Result]) -> list[Section]:
+    rows = (
+        {**one, "at": strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(one["at"])) if one["at"] else None} for one in result
+    )
+    return [table(_HISTORY_COLUMNS, rows)]
 
 
 def _last_drops(result: Iterable[Result]) -> list[Section]:
@@ -249,6 +270,8 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "neigh.show": _neighbours,
     "neigh.probe": _neighbours,
     "config.show": _config,
+    "config.diff": lambda result: ["\n".join(result)] if result else [],
+    "config.history": _history,
     "counters": counters,
     "status": _status,
     "show.drops": drops,
@@ -258,10 +281,11 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "show.fib": fib,
     "top": _top,
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],
+    "keygen": lambda result: [result["public_key"]],
 }
 """By method; those that are not here have no result to show."""
 
-CHANGING: Final = frozenset({"neigh.probe"})
+CHANGING: Final = frozenset({"neigh.probe", "keygen"})
 """Those that have a view, and yet do something."""
 
 DETAILED_VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {"link.show": _links_and_policies}

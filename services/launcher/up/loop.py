@@ -1,5 +1,6 @@
 """The shell around the supervisor: processes, signals, word from the kernel, control's word that all is ready."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,12 +10,15 @@ import zmq
 
 from services.common.endpoints import Endpoints
 from services.common.interfaces import list_interfaces
-from services.common.runtime import StopFlag, clock
+from services.common.runtime import ReloadFlag, StopFlag, clock
 from services.launcher.up.processes import Processes
 from services.launcher.up.readiness import Readiness
 from services.launcher.up.supervisor import Supervisor
 from services.launcher.up.wakeups import Wakeups
 
+CONTROL: Final = "control"
+"""The instance that keeps the configuration."""
+_STDERR: Final = 2
 LOOK_INTERVAL_S: Final = 1.0
 """The interfaces are looked at so often even without word from the kernel."""
 
@@ -35,11 +39,18 @@ class Launcher:
         self._readiness = Readiness(stack.enter_context(zmq.Context()), endpoints, log, clock())
         self._look_at = clock()
 
-    def run(self, stop: StopFlag) -> int:
-        """Run until `stop` is set and everything has ended, and return the exit status."""
+    def run(self, stop: StopFlag, reload: ReloadFlag) -> int:
+        """Run until `stop` is set and everything has ended, and return the exit status.
+
+        SIGHUP is passed on to control; it ends the router where it says that the terminal has closed.
+        """
+        on_terminal = os.isatty(_STDERR)
         while not self._supervisor.finished:
-            if stop.is_set:
+            hung_up = reload.take()
+            if stop.is_set or (hung_up and on_terminal and not os.isatty(_STDERR)):
                 self._supervisor.stop()
+            elif hung_up:
+                self._processes.send_if_running(CONTROL, signal.SIGHUP)
             self._act()
             if self._wakeups.wait(self._next_at() - clock()):
                 self._look_at = clock()

@@ -10,7 +10,7 @@ from services.common import netns
 from services.common.bus import hold_instance
 from services.common.endpoints import Endpoints, prepare_run_dir
 from services.common.kernel_settings import KernelOwnership, record_path
-from services.common.runtime import StopFlag, set_up_logging
+from services.common.runtime import ReloadFlag, StopFlag, set_up_logging
 from services.launcher.environment import check_capabilities, check_packet_sockets, own_namespace
 from services.launcher.up.loop import Launcher
 from services.launcher.up.run_directory import LAUNCHER, clear, default_run_dir, wait_until_unused
@@ -45,13 +45,13 @@ def run_up(settings: Settings) -> int:
         lock = stack.enter_context(hold_instance(endpoints, LAUNCHER))
         stack.callback(Path(lock.name).unlink, missing_ok=True)
         stack.enter_context(own_namespace())
-        stop = StopFlag()
+        stop, reload = StopFlag(), ReloadFlag()
         wait_until_unused(endpoints)
         clear(endpoints)
         stack.callback(clear, endpoints)
         stack.callback(_restore_kernel_settings, record_path(run_dir), log)
         launcher = Launcher(endpoints, lambda instance: service_command(instance, endpoints, settings), log, stack)
-        return launcher.run(stop)
+        return launcher.run(stop, reload)
 
 
 def service_command(instance: str, endpoints: Endpoints, settings: Settings) -> list[str]:

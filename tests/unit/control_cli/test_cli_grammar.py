@@ -222,7 +222,7 @@ LINK_WORDS = "up, down, mtu, address, reverse-path, martians, directed-broadcast
 
 OBJECTS = (
     "an object is expected: addr, route, neigh, link, monitor, counters, status, show, top, config, capture, drops, "
-    "trace, why, version or help"
+    "trace, why, keygen, version or help"
 )
 SELECTORS = "table, protocol, scope, type, dev, via, root or match is expected"
 
