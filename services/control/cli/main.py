@@ -269,10 +269,7 @@ class _Options:
         return Remote(self.connect, self.server_key, self.key_file)
 
 
-_NO_STREAM: Final = Stream()
-
-
-def _run(tokens: Sequence[str], options: _Options, output: _Output, stream: Stream = _NO_STREAM) -> int:
+def _run(tokens: Sequence[str], options: _Options, output: _Output, stream: Stream) -> int:
     """Do what a command line asks for and return the exit status."""
     request: Request | None = None
     try:
