@@ -25,6 +25,7 @@ from services.common.bus import (
 )
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.ledger import HandedLedger, TakenLedger
 from services.common.messages import (
     Frame,
@@ -71,12 +72,10 @@ class ArpService:
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)
         self._reporter = Reporter(context, endpoints, "arp", INSTANCE, self._counters)
+        self._insight = Insight(endpoints, INSTANCE)
+        self._insight_at = float("-inf")
         self._effects = Effects(
-            self._counters,
-            self._transmitter.send,
-            self._hand_back,
-            self._publish,
-            log,
+            self._counters, self._transmitter.send, self._hand_back, self._publish, log, self._insight
         )
         self._rpc = RpcServer(context, endpoints.arp_rpc, Questions(self._resolver, self._effects))
         self._routes = RouteClient(context, endpoints.forwarder_rpc)
@@ -98,12 +97,16 @@ class ArpService:
         for part in (self._transmitter, self._frames, self._forwarder, self._control, self._state, self._rpc):
             part.close()
         self._routes.close()
+        self._insight.close()
         self._reporter.close()
         self._counters.close()
         self._lock.close()
 
     def _turn(self) -> None:
         now = clock()
+        if now >= self._insight_at:
+            self._insight_at = now + POLL_MS / 1000
+            self._insight.refresh()
         self._follow_control(now)
         if self._is_told_interfaces:
             self._take_frames(now)

@@ -152,7 +152,8 @@ _VALUE_BYTES: Final = 8
 _ROW_VALUES: Final = COLUMNS + 1  # the interface index, then the counters
 _HEADER = struct.Struct("=8sQ")
 _MAGIC: Final = b"hopwirec"
-_SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join(Counter.__members__).encode()).digest()[:8], "little")
+SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join(Counter.__members__).encode()).digest()[:8], "little")
+"""Another one where the columns are others."""
 
 
 _FILE_BYTES: Final = _HEADER.size + MAX_INTERFACES * _ROW_VALUES * _VALUE_BYTES
@@ -175,7 +176,7 @@ def _existing(path: Path) -> mmap.mmap | None:
     finally:
         os.close(descriptor)
     with _values(block) as values:
-        if block[: _HEADER.size] == _HEADER.pack(_MAGIC, _SCHEMA) and _is_sound(values):
+        if block[: _HEADER.size] == _HEADER.pack(_MAGIC, SCHEMA) and _is_sound(values):
             return block
     block.close()
     return None
@@ -203,7 +204,7 @@ def _fresh(path: Path) -> mmap.mmap:
     try:
         # on a full tmpfs a hole would end the process by SIGBUS as soon as it counts
         os.posix_fallocate(descriptor, 0, _FILE_BYTES)
-        os.pwrite(descriptor, _HEADER.pack(_MAGIC, _SCHEMA), 0)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, SCHEMA), 0)
         block = mmap.mmap(descriptor, _FILE_BYTES)
         fresh.rename(path)
     except OSError:

@@ -96,6 +96,24 @@ class Endpoints:
         """Return the file of one service's counters."""
         return self.run_dir / "counters" / f"{instance}.bin"
 
+    def drops(self, instance: str) -> Path:
+        """Return the file of the last frames that one service dropped (`recording`)."""
+        return self.recordings / f"{instance}.bin"
+
+    @property
+    def recordings(self) -> Path:
+        """The folder of those files."""
+        return self.run_dir / "drops"
+
+    def taps(self, instance: str) -> Path:
+        """Return the folder in which clients ask one service for the frames that it sees (`tap`)."""
+        return self.all_taps / instance
+
+    @property
+    def all_taps(self) -> Path:
+        """The folder of those folders."""
+        return self.run_dir / "taps"
+
     def lock(self, instance: str) -> Path:
         """Return the file that the one running process of an instance holds locked."""
         return self.run_dir / f"{instance}.lock"

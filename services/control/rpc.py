@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +11,7 @@ from services.common.bus import RpcClient, RpcRefusedError
 from services.common.messages import RpcError
 from services.control import show
 from services.control.configuration.methods import ConfigMethods
+from services.control.drop_methods import DropMethods
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link
 from services.control.mirror import KernelMirror
@@ -26,6 +28,7 @@ from services.control.rpc_params import (
     checked,
 )
 from services.control.view import RouterView
+from services.control.why_method import WhyMethod
 
 ASK_TIMEOUT_S: Final = 0.25
 """How long another service is waited for: control does nothing else meanwhile."""
@@ -50,6 +53,7 @@ class ControlMethods:
         arp: RpcClient,
         permanent: PermanentNeighbours,
         clock: Callable[[], float],
+        recordings: Path,
     ) -> None:
         self._rib = rib
         self._mirror = mirror
@@ -63,6 +67,8 @@ class ControlMethods:
             "status": self._status,
             "counters": self._counters,
             "fib": self._fib,
+            "drops": DropMethods(rib, recordings),
+            "why": WhyMethod(rib, self._ask),
             **configuration.methods,
             "route.add": lambda params: routes.change("add", params),
             "route.replace": lambda params: routes.change("replace", params),

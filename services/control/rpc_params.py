@@ -12,17 +12,21 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
 from services.common.bus import RpcRefusedError
+from services.common.counters import DROPS
 from services.common.messages import RpcError
 from services.common.parameters import InterfacePolicy, Martians, ReversePath
+from services.common.wire.ipv4 import DEFAULT_TTL, MAX_BYTES
 from services.control.kernel_types import RouteType
 from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS, SCOPE_NUMBERS
 
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 _MAX_U32: Final = 0xFFFF_FFFF
+_DROP_REASONS: Final = tuple(reason.name for reason in DROPS)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
@@ -190,6 +194,13 @@ class RouteFlush(RouteFilter):
         return self
 
 
+class Flow(Params):
+    """What a datagram carries."""
+
+    protocol: Literal["icmp", "tcp", "udp"] = "icmp"
+    port: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+
+
 class RouteQuestion(Params):
     """A datagram to look up."""
 
@@ -202,6 +213,31 @@ class RouteQuestion(Params):
         if self.iif is not None and self.src is None:
             raise ValueError("iif: give from (src) as well: the way back to the source is what it is checked for")
         return self
+
+
+class DropFilter(Params):
+    """Which dropped frames to show."""
+
+    reason: str | None = None
+    dev: Device | None = None
+
+    @field_validator("reason")
+    @classmethod
+    def _is_reason(cls, reason: str | None) -> str | None:
+        if reason is not None and reason not in _DROP_REASONS:
+            raise ValueError(f"{reason!r} is no drop reason; there are: {', '.join(_DROP_REASONS)}")
+        return reason
+
+
+class WhyQuestion(Params):
+    """A datagram, of which it is asked what would become of it."""
+
+    src: Address
+    dst: Address
+    flow: Flow = Flow()
+    iif: Device | None = None
+    size: Annotated[int, Field(ge=28, le=MAX_BYTES)] = 84
+    ttl: Annotated[int, Field(ge=0, le=255)] = DEFAULT_TTL
 
 
 class AddressFilter(Params):

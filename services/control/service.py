@@ -138,6 +138,7 @@ class ControlService:
             arp=self._arp,
             permanent=self._permanent,
             clock=clock,
+            recordings=endpoints.recordings,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._published_at = float("-inf")

@@ -14,6 +14,8 @@ from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
 from services.common.hash_table import ABSENT
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
+from services.common.observer import OBSERVER, Observer, is_watched
+from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.forwarder.datagram import (
     UNDECIDED,
@@ -32,6 +34,7 @@ from services.forwarder.fib import lookup
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
+from services.forwarder.showing import record_dropped, show_batch
 
 BATCH: Final = 256
 """Frames of a batch at most."""
@@ -293,6 +296,22 @@ def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
             area[start + place] = tables.rewrites[row, place]
 
 
+@inlined
+def _ration(batch: Any, count: Any) -> None:
+    """Drop what is more than the slow path and arp take of a batch."""
+    handed = exceptions = 0
+    for number in range(count):
+        verdict = batch.verdict[number]
+        if verdict == _UNRESOLVED:
+            if handed >= batch.allowance[TO_ARP]:
+                batch.verdict[number] = _ARP_FULL
+            handed += 1
+        elif _IS_SLOW[verdict]:
+            if exceptions >= batch.allowance[TO_SLOW_PATH]:
+                batch.verdict[number] = _SLOW_PATH_FULL
+            exceptions += 1
+
+
 @kernel(
     OUTCOME,
     "uint8[::1]",
@@ -301,10 +320,12 @@ def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
     "int64",
     "int64",
     "int64",
+    "int64",
     TABLES,
     BATCH_ARRAYS,
     QUEUES,
     "int64[::1]",
+    OBSERVER,
 )
 def forward_batch(
     area: npt.NDArray[np.uint8],
@@ -313,10 +334,12 @@ def forward_batch(
     first: int,
     count: int,
     in_slot: int,
+    in_interface: int,
     tables: TableArrays,
     batch: Batch,
     queues: Queues,
     counters: npt.NDArray[np.int64],
+    observer: Observer,
 ) -> Outcome:
     """Decide about up to BATCH frames that came in by one interface; see `Outcome` for what is left to do.
 
@@ -324,8 +347,11 @@ def forward_batch(
     :param area_address: the memory address of `area`.
     :param descriptors: (slots, 4) as in `frame_ring`; the frames are those of positions first … first + count - 1.
     :param in_slot: the interface's slot, NO_SLOT when it is not known.
+    :param in_interface: its index.
     :param counters: the interface's row.
     """
+    watched = is_watched(observer)
+    taken_ns = clock_ns(REALTIME) if watched else np.int64(0)
     _load_and_validate(area, descriptors, first, count, tables, batch)
     known = in_slot != NO_SLOT and tables.interface_up[in_slot]
     for number in range(count):
@@ -335,7 +361,11 @@ def forward_batch(
                 if known
                 else _UNKNOWN_INTERFACE
             )
-    slow = touched = redirects = exceptions = 0
+    _ration(batch, count)
+    if watched:
+        observer.batches[0] += 1
+        show_batch(area, descriptors, first, count, in_interface, batch, _IS_SLOW, taken_ns, observer)
+    slow = touched = redirects = 0
     hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):
         verdict = batch.verdict[number]
@@ -348,16 +378,12 @@ def forward_batch(
                 batch.slow[slow] = number
                 slow += 1
                 redirects += 1
-        elif verdict == _UNRESOLVED and slow - redirects - exceptions >= batch.allowance[TO_ARP]:
-            counters[_ARP_FULL] += 1
-        elif _IS_SLOW[verdict] and verdict != _UNRESOLVED and exceptions >= batch.allowance[TO_SLOW_PATH]:
-            counters[_SLOW_PATH_FULL] += 1
         elif _IS_SLOW[verdict]:
             batch.slow[slow] = number
             slow += 1
-            exceptions += verdict != _UNRESOLVED
         else:
             counters[verdict] += 1
+            record_dropped(area, descriptors, first + number, in_interface, batch, number, observer)
     counters[_TAKEN] += count
     return Outcome(slow, touched)
 

@@ -14,6 +14,7 @@ from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import DESCRIPTOR_WORDS, HEAD, HEADER_WORDS, TAIL, RingConsumer, go_to_sleep, wake
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import bytes_at, load_acquire, store_release, words_at
+from services.common.observer import OBSERVER, Observer
 from services.common.system_calls import MONOTONIC, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
 from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
@@ -30,7 +31,9 @@ POSITION: Final = 5
 IN_SLOT: Final = 6
 COUNTERS: Final = 7
 """Where the interface's counters begin in the block."""
-RING_COLUMNS: Final = 8
+INTERFACE: Final = 8
+"""Its index."""
+RING_COLUMNS: Final = 9
 
 _FORWARDED: Final = int(Counter.FORWARDED)
 _BATCHES: Final = int(Counter.BATCHES)
@@ -72,6 +75,7 @@ def ring_row(ring: RingConsumer, in_slot: int, counters: int) -> list[int]:
     row[POSITION] = ring.position.ctypes.data
     row[IN_SLOT] = in_slot
     row[COUNTERS] = counters
+    row[INTERFACE] = ring.interface_index
     return row
 
 
@@ -93,7 +97,9 @@ def _give_back(ring: Any, count: Any) -> None:
 
 
 @inlined
-def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, senders: Any, counters: Any) -> Any:
+def _forward(
+    ring: Any, count: Any, tables: Any, batch: Any, queues: Any, senders: Any, counters: Any, observer: Any
+) -> Any:
     """Forward a ring's next frames; return how many are for the slow path."""
     slots = ring[SLOTS]
     descriptors = words_at(ring[DESCRIPTORS], slots * DESCRIPTOR_WORDS).reshape((slots, DESCRIPTOR_WORDS))
@@ -105,13 +111,15 @@ def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, sender
         _position(ring),
         count,
         ring[IN_SLOT],
+        ring[INTERFACE],
         tables,
         batch,
         queues,
         row,
+        observer,
     )
     for number in range(outcome.touched):
-        send_queue(queues, senders, counters, queues.touched[number], _FORWARDED)
+        send_queue(queues, senders, counters, queues.touched[number], _FORWARDED, observer)
     row[_BATCHES] += 1
     return outcome.slow
 
@@ -135,7 +143,19 @@ def _sleep(rings: Any, watched: Any) -> Any:
     return ready == 1 and rung
 
 
-@kernel(STRETCH, "int64[:, ::1]", "int64", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64[::1]", "int64")
+@kernel(
+    STRETCH,
+    "int64[:, ::1]",
+    "int64",
+    TABLES,
+    BATCH_ARRAYS,
+    QUEUES,
+    SENDERS,
+    "int64[::1]",
+    OBSERVER,
+    "int64[::1]",
+    "int64",
+)
 def forward_rings(
     rings: npt.NDArray[np.int64],
     first: int,
@@ -144,6 +164,7 @@ def forward_rings(
     queues: Queues,
     senders: Senders,
     counters: npt.NDArray[np.int64],
+    observer: Observer,
     watched: npt.NDArray[np.int64],
     stretch_ns: int,
 ) -> Stretch:
@@ -168,7 +189,7 @@ def forward_rings(
             if not 0 < count <= ring[SLOTS]:
                 return Stretch(OUT_OF_BOUNDS, number, 0, 0, slept)
             count = min(count, BATCH)
-            slow = _forward(ring, count, tables, batch, queues, senders, counters)
+            slow = _forward(ring, count, tables, batch, queues, senders, counters, observer)
             if slow:
                 return Stretch(SLOW_FRAMES, number, count, slow, slept)
             _give_back(ring, count)

@@ -24,6 +24,7 @@ from services.common.coalesce import STRETCH_NS
 from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.ledger import TakenLedger
 from services.common.messages import (
     FrameBatch,
@@ -34,6 +35,7 @@ from services.common.messages import (
     decode,
     decode_frames,
 )
+from services.common.observer import Observing
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
@@ -74,9 +76,13 @@ class Forwarder:
         self._tables = ForwardingTables(secrets.randbits(63))
         self._batch = make_batch()
         self._queues = make_queues()
-        self._egress = Egress(self._queues, self.counters)
+        self._insight = Insight(endpoints, "forwarder")
+        self._observing = Observing(self._insight)
+        self._egress = Egress(self._queues, self.counters, self._observing)
         self._parameters = Parameters()
-        self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock(), time.time)
+        self._slow_path = SlowPath(
+            self._tables, self.counters, self._parameters.icmp, clock(), time.time, self._insight.dropped
+        )
         self._ports = Ports(endpoints, self.counters, log)
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
@@ -89,8 +95,10 @@ class Forwarder:
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
-        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock())
-        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock())
+        self._arp = ArpHandover(
+            context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock(), self._insight.dropped
+        )
+        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock(), self._insight.dropped)
         self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
@@ -133,6 +141,7 @@ class Forwarder:
                 self._queues,
                 self._egress.senders,
                 self._egress.block,
+                self._observing.arrays,
                 watched,
                 STRETCH_NS,
             )
@@ -211,7 +220,20 @@ class Forwarder:
         """Decide about a batch, send what can be sent, then see to the rest."""
         slot = self._tables.slots.get(in_interface, NO_SLOT)
         tables, batch, queues = self._tables.arrays, self._batch, self._queues
-        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
+        outcome = forward_batch(
+            area,
+            area_address,
+            descriptors,
+            first,
+            count,
+            slot,
+            in_interface,
+            tables,
+            batch,
+            queues,
+            row,
+            self._observing.arrays,
+        )
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
@@ -304,6 +326,7 @@ class Forwarder:
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S
+        self._observing.refresh()
         self._refresh_ports()
         self._slow_path.expire(now)
         self._serve_sockets(now)  # also when nothing came: a publisher may have fallen silent
@@ -339,6 +362,7 @@ class Forwarder:
             self._neighbours,
             self._arp,
             self._reporter,
+            self._insight,
             self._lock,
         ):
             closable.close()

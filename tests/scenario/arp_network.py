@@ -13,6 +13,8 @@ from services.arp.actions import Action
 from services.arp.effects import Effects
 from services.arp.resolver import Resolver
 from services.common.counters import Counter, CounterBlock, Kind
+from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.messages import (
     Frame,
     Interface,
@@ -95,7 +97,10 @@ class Network:
         self.events: list[str] = []
         self.send_fails: Counter | None = None
         self.forwarder_is_there = True
-        self.effects = Effects(self.counters, self._send, self._hand_back, self._publish, structlog.get_logger())
+        self.insight = Insight(Endpoints(directory), "arp")
+        self.effects = Effects(
+            self.counters, self._send, self._hand_back, self._publish, structlog.get_logger(), self.insight
+        )
         state = RouterState(
             full=True,
             interfaces=[interface(), interface(ETH1, mac=MAC1, addresses=((OWN1, 16),))],

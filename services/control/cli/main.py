@@ -17,6 +17,7 @@ from services.control.cli.completion import candidates
 from services.control.cli.config_verbs import CONFIRMABLE, SAVE
 from services.control.cli.files import save, with_contents, without_router
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.insight_verbs import CAPTURE, TRACE
 from services.control.cli.looks import Look
 from services.control.cli.probe import PROBE, has_answered, watch_probe
 from services.control.cli.router import (
@@ -30,6 +31,7 @@ from services.control.cli.router import (
     Remote,
     ask,
 )
+from services.control.cli.streams import Stream, check_stream, show_frames
 from services.control.cli.tables import as_terminal_text, as_text
 from services.control.cli.verb import HELP
 from services.control.cli.vocabulary import MONITOR, TOP, VERSION
@@ -224,6 +226,13 @@ def _command(
             min=0.1, max=86_400, metavar="[SECONDS]", help=f"Show again every so many seconds ({DEFAULT_WATCH_S:g})."
         ),
     ] = None,
+    write: Annotated[
+        str | None, typer.Option("-w", "--write", metavar="FILE", help="Where capture writes to; - is standard output.")
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("-c", "--count", min=1, metavar="COUNT", help="capture, trace: the number of frames."),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("-V", "-Version", "--version", is_eager=True, callback=_show_version, help="Show the version."),
@@ -231,7 +240,7 @@ def _command(
 ) -> None:
     output = _Output(as_json or pretty, _INDENT if pretty else None, details)
     options = _Options(run_dir, connect, server_key, key, timeout, watch, confirm)
-    raise typer.Exit(_run(words or [], options, output))
+    raise typer.Exit(_run(words or [], options, output, Stream(write, count)))
 
 
 @dataclass(frozen=True)
@@ -260,19 +269,22 @@ class _Options:
         return Remote(self.connect, self.server_key, self.key_file)
 
 
-def _run(tokens: Sequence[str], options: _Options, output: _Output) -> int:
+def _run(tokens: Sequence[str], options: _Options, output: _Output, stream: Stream) -> int:
     """Do what a command line asks for and return the exit status."""
     request: Request | None = None
     try:
         request = _with_confirmation(parse(tokens), options.confirm_s)
         if options.watch_s is not None:
             _check_watchable(request)
+        check_stream(request, stream)
         if request.method == HELP:
             return output.write(_help(request))
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
         if (result := without_router(request)) is not None:
             return output.show(request.method, result)
+        if request.method in (CAPTURE, TRACE):
+            return _show_frames(request, options, output, stream)
         return _ask_and_show(request, options, output)
     except UsageError as error:
         return _complain(error, USAGE, error.usage)
@@ -310,6 +322,18 @@ def _ask_and_show(request: Request, options: _Options, output: _Output) -> int:
     if method == SAVE and "file" in request.params:
         save(Path(request.params["file"]), result["text"])
     return output.show(method, result)
+
+
+def _show_frames(request: Request, options: _Options, output: _Output, stream: Stream) -> int:
+    if options.connect:
+        problem = f"{request.method} reads files of the run directory"
+        raise UsageError("", "--connect", problem, usage_of(request.method))
+    run_dir, timeout_s = options.run_dir, options.timeout_s
+
+    def question(request: Request) -> Any:
+        return ask(run_dir, request, timeout_s)
+
+    return show_frames(run_dir, request, timeout_s, question, stream, as_json=output.as_json, write=output.write)
 
 
 def _until_interrupt(action: Callable[[], int]) -> int:

@@ -4,11 +4,13 @@ Results have the keys of `ip -j`; docs/control-cli.md says which keys are hopwir
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from time import gmtime, strftime
 from typing import Any, Final
 
 from services.control.cli.counter_view import counters
 from services.control.cli.figure_views import drops, fib, traffic
+from services.control.cli.insight_verbs import reason_word
 from services.control.cli.tables import Column, Section, table
 
 Result = Mapping[str, Any]
@@ -68,6 +70,12 @@ _NEIGHBOUR_COLUMNS: Final = (
     Column("AGE", "age", right=True),
     Column("WAITING", "waiting_frames", right=True),
     Column("BYTES", "waiting_bytes", right=True),
+)
+_LAST_DROPS_COLUMNS: Final = (
+    Column("TIME", "time"),
+    Column("REASON", "name"),
+    Column("INTERFACE", "dev"),
+    Column("FRAME", "summary"),
 )
 _SERVICE_COLUMNS: Final = (
     Column("SERVICE", "service"),
@@ -229,6 +237,31 @@ def _history(result: Iterable[Result]) -> list[Section]:
     return [table(_HISTORY_COLUMNS, rows)]
 
 
+def _last_drops(result: Iterable[Result]) -> list[Section]:
+    rows = [
+        {
+            **one,
+            "time": _clock_time(one["time_ns"]),
+            "name": reason_word(one["reason"]),
+        }
+        for one in result
+    ]
+    return [table(_LAST_DROPS_COLUMNS, rows)] if rows else ["no frame was dropped"]
+
+
+def _clock_time(time_ns: int) -> str:
+    """Return a time of this machine's day to the microsecond, with the date."""
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).astimezone().strftime("%m-%d %H:%M:%S") + (
+        f".{time_ns % 1_000_000_000 // 1000:06d}"
+    )
+
+
+def _why(result: Result) -> list[Section]:
+    commands = [f"  {command}" for command in result["commands"]]
+    change = ["To change it:", *commands] if commands else ["No command changes it."]
+    return ["\n".join([*result["sentences"], "", *change])]
+
+
 VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "route.show": _routes,
     "route.get": lambda result: [table(_ROUTE_GET_COLUMNS, [result])],
@@ -242,6 +275,8 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "counters": counters,
     "status": _status,
     "show.drops": drops,
+    "drops": _last_drops,
+    "why": _why,
     "show.interfaces": traffic,
     "show.fib": fib,
     "top": _top,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.control.cli.config_verbs import CONFIG_VERB_WORDS, CONFIG_VERBS
+from services.control.cli.insight_verbs import INSIGHT_VERBS
 from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
@@ -109,6 +110,10 @@ OBJECTS: Final = (
     Keyword("show", "show"),
     Keyword("top", "top"),
     Keyword("config", "config"),
+    Keyword("capture", "capture"),
+    Keyword("drops", "drops"),
+    Keyword("trace", "trace"),
+    Keyword("why", "why"),
     Keyword("keygen", "keygen"),
     Keyword("version", "version"),
     Keyword("help", HELP),
@@ -284,6 +289,7 @@ SINGLE: Final[Mapping[str, Verb]] = {
         usage="status",
         summary="Show whether the router is ready, what it waits for, its services and its interfaces.",
     ),
+    **INSIGHT_VERBS,
     "keygen": Verb(
         method=KEYGEN,
         usage="keygen FILE",

@@ -13,7 +13,10 @@ from pipeline_router import ETH0, ETH2, ETHERNET, bench_with, datagram
 
 from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
 from services.common.frame_ring import RingConsumer, RingProducer
+from services.common.insight import Insight
+from services.common.observer import Observing
 from services.common.system_calls import watch
 from services.forwarder.egress import Egress
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_start, make_batch, make_queues
@@ -42,7 +45,9 @@ class Rings:
         self.counters = CounterBlock(folder / "counters")
         self.batch = make_batch()
         self.queues = make_queues()
-        self.egress = Egress(self.queues, self.counters)
+        self.insight = Insight(Endpoints(folder), "forwarder")
+        self.observing = Observing(self.insight)
+        self.egress = Egress(self.queues, self.counters, self.observing)
         self.producers = [RingProducer(folder / f"{index}.ring", index) for index in (ETH0, ETH2)]
         self.consumers = [RingConsumer(folder / f"{index}.ring") for index in (ETH0, ETH2)]
         self.table: npt.NDArray[np.int64] = np.array(
@@ -76,6 +81,7 @@ class Rings:
             self.queues,
             self.egress.senders,
             self.egress.block,
+            self.observing.arrays,
             watch([self.bell, self.message] if sleep else []),
             stretch_ns,
         )

@@ -11,6 +11,7 @@ from receive_ring import NOW_NS, Received, ReceiveRing, frame
 from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import STALE_NS, PrivateRing
+from services.common.observer import unobserved
 from services.common.system_calls import watch
 from services.ingress.reception import NO_BELL, Stretch, receive
 from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
@@ -33,6 +34,8 @@ class Ingress:
             np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8),
             np.zeros((ARP_FRAMES, 2), np.int64),
             self.counters,
+            1,
+            unobserved(),
         )
         self.socket, self.wire = os.pipe()
         self.heard, self.bell = os.pipe()
