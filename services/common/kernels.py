@@ -40,6 +40,7 @@ def _constants() -> list[Path]:
         "common/coalesce.py",
         "common/counters.py",
         "common/messages.py",
+        "common/meters.py",
         "forwarder/neighbours.py",
         "forwarder/paths.py",
         "forwarder/groups.py",

@@ -7,7 +7,8 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit
 from services.control.config import Config, load, overridden
 from services.control.service import ControlService
 
@@ -37,6 +38,7 @@ def main(
         str | None,
         typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error. [default: info]"),
     ] = None,
+    log_format: LogFormat = AUTO,
     no_kernel_settings: Annotated[
         bool,
         typer.Option(
@@ -51,13 +53,13 @@ def main(
     def run() -> None:
         settings = load(config) if config is not None else Config()
         settings = overridden(settings, log_level=log_level, metrics_listen=metrics_listen)
-        _run(run_dir, settings, listen, manage_kernel=not no_kernel_settings)
+        _run(run_dir, settings, listen, log_format, manage_kernel=not no_kernel_settings)
 
     raise typer.Exit(run_to_exit("hopwire control", run))
 
 
-def _run(run_dir: Path, config: Config, listen: str, *, manage_kernel: bool) -> None:
-    log = set_up_logging("control", config.log_level)
+def _run(run_dir: Path, config: Config, listen: str, log_format: str, *, manage_kernel: bool) -> None:
+    log = set_up_logging("control", config.log_level, log_format)
     stop = StopFlag()
     with zmq.Context() as context:
         service = ControlService(context, prepare_run_dir(run_dir), config, log, listen, manage_kernel=manage_kernel)

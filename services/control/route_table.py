@@ -83,6 +83,13 @@ class RouteTables:
         """Return how many destinations have a route, each table by itself."""
         return sum(len(table) for table in self.tables.values())
 
+    def uses_by_protocol(self) -> Counter[int]:
+        """Return how many routes each routing protocol has put into the tables."""
+        counts: Counter[int] = Counter()
+        for info, shared in self.infos.items():
+            counts[info.protocol] += shared.uses
+        return counts
+
     def routes(self, table: int) -> Iterator[tuple[int, RouteInfo]]:
         """Return key and info of all routes of a table, by prefix and length, in the kernel's order."""
         for key in sorted(self.tables[table]):

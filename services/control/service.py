@@ -29,11 +29,12 @@ from services.common.kernel_settings import (
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, StopFlag, clock
-from services.control.config import METRICS_OFF, Config
+from services.control.config import Config
 from services.control.kernel_changes import KernelChanges
 from services.control.live_parameters import LiveParameters
-from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
+from services.control.monitoring.monitor import Monitor
+from services.control.monitoring.snapshot import CONTROL as INSTANCE
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
@@ -42,7 +43,6 @@ from services.control.rib import Rib
 from services.control.rpc import ControlMethods
 from services.control.view import KnownNeighbours, RouterView
 
-INSTANCE: Final = "control"
 REVIEW_INTERVAL_S: Final = 0.25
 """How often the metrics are renewed, and what changed is logged: as often as the services report."""
 UNSETTLED_POLL_MS: Final = 20
@@ -82,19 +82,24 @@ class ControlService:
         self._mirror = KernelMirror(self._netlink, self._rib)
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
-        self._view = RouterView(self._rib, self._reports, self._neighbours)
+        self._view = RouterView(self._rib, self._reports)
         self._permanent = PermanentNeighbours(
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
         self._silent: set[str] = set()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
-        self._collector = MetricsCollector()
-        self._metrics: MetricsServer | None = None
-        if config.metrics_listen != METRICS_OFF:
-            self._metrics = MetricsServer(config.metrics_listen, self._collector)
+        self._monitor = Monitor(
+            config=config,
+            parameters=self._live,
+            rib=self._rib,
+            mirror=self._mirror,
+            reports=self._reports,
+            neighbours=self._neighbours,
+            view=self._view,
+            counters=self._counters,
+            log=log,
+        )
         self._ownership_warnings: list[str] = []
-        self._logged_warnings: set[str] = set()
-        self._logged_ready: bool | None = None
         self._next_review_at = float("-inf")
         self._open_sockets(context, endpoints)
         if listen:
@@ -135,7 +140,7 @@ class ControlService:
             path = self._endpoints.counters(instance)
             if path.exists():  # that of an ingress elsewhere is not here
                 block = CounterBlock(path)
-                self._reports.take_counts(instance, block.snapshot())
+                self._reports.take_counts(instance, block.snapshot(), block.meters.snapshot())
                 block.close()
 
     def run(self, stop: StopFlag) -> None:
@@ -155,8 +160,7 @@ class ControlService:
 
     def close(self) -> None:
         """Close everything, and let go of the instance's name."""
-        if self._metrics is not None:
-            self._metrics.close()
+        self._monitor.close()
         for part in (self._state, self._inbox, self._arp_state, self._forwarder, self._arp, self._rpc, self._netlink):
             part.close()
         self._counters.close()
@@ -245,22 +249,14 @@ class ControlService:
 
     def _review(self, now: float) -> None:
         """Renew the metrics, and log what is new for the person who runs the router."""
-        self._reports.take_counts(INSTANCE, self._counters.snapshot())
+        self._monitor.measure()
         silent = {one.instance for one in self._reports.health(now) if not one.up}
         self._read_counts(silent - self._silent)  # what they counted after their last report
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
-        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning])]
-        if self._metrics is not None:
-            self._metrics.start_when_due(now)
-            warnings += [self._metrics.warning] if self._metrics.warning else []
-        self._view.warnings = warnings
-        self._collector.snapshot = self._view.metrics(now)
-        status = self._view.status(now)
-        for warning in status["warnings"]:
-            if warning not in self._logged_warnings:
-                self._log.warning(warning)
-        self._logged_warnings = set(status["warnings"])
-        if status["ready"] != self._logged_ready:
-            self._logged_ready = status["ready"]
-            self._log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
+        self._view.warnings = [
+            *self._ownership_warnings,
+            *filter(None, [self._permanent.warning]),
+            *self._monitor.start_server(now),
+        ]
+        self._monitor.renew(now)

@@ -1,7 +1,5 @@
 """Answers from the forwarder's own tables: what the fast path would do, and because of what."""
 
-import resource
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -9,6 +7,7 @@ import numpy as np
 from services.common.bus import RpcRefusedError
 from services.common.counters import BY_COLUMN, COLUMNS, Counter
 from services.common.messages import RpcError
+from services.common.meters import resident_bytes
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.common.wire.checksum import internet_checksum
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
@@ -16,7 +15,6 @@ from services.forwarder.pipeline import forward_batch, make_batch, make_queues
 from services.forwarder.tables import NO_SLOT, ForwardingTables, Resolution
 
 _TTL: Final = 64
-_PAGE_BYTES: Final = resource.getpagesize()
 
 
 def answer(tables: ForwardingTables, generation: int, method: str, params: dict[str, Any]) -> Any:
@@ -126,10 +124,5 @@ def fib(tables: ForwardingTables, generation: int) -> dict[str, int]:
         "groups": int(np.count_nonzero(arrays.path_group[used] != NO_GROUP)),
         "neighbours": len(tables.neighbours()),
         "table_bytes": sum(part.nbytes for part in parts),
-        "resident_bytes": _resident_bytes(),
+        "resident_bytes": resident_bytes(),
     }
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process has in use (proc(5), statm)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES

@@ -35,6 +35,7 @@ from services.common.messages import (
     decode,
     decode_frames,
 )
+from services.common.meters import Histogram
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
@@ -72,6 +73,7 @@ class Forwarder:
         self._lock = hold_instance(endpoints, "forwarder")
         self._log = log
         self.counters = CounterBlock(endpoints.counters("forwarder"))
+        self._meters = self.counters.meters
         self._tables = ForwardingTables(secrets.randbits(63))
         self._batch = make_batch()
         self._queues = make_queues()
@@ -209,28 +211,21 @@ class Forwarder:
         now: float,
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
+        began = clock()
         slot = self._tables.slots.get(in_interface, NO_SLOT)
-        outcome = forward_batch(
-            area,
-            area_address,
-            descriptors,
-            first,
-            count,
-            slot,
-            self._tables.arrays,
-            self._batch,
-            self._queues,
-            row,
-        )
+        tables, batch, queues = self._tables.arrays, self._batch, self._queues
+        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
+        self._meters.observe_batch(Histogram.FORWARD_FRAMES, Histogram.FORWARD_NS, count, clock() - began)
         if outcome.slow:
             self._handle_slow(in_interface, area, outcome.slow, now)
 
     def _handle_slow(self, in_interface: int, area: npt.NDArray[np.uint8], slow: int, now: float) -> None:
         batch = self._batch
         actions = Actions()
+        started = clock()
         spent = 0.0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
@@ -255,8 +250,10 @@ class Forwarder:
         began = clock()
         for send in actions.send:
             self._egress.send(send.slot, send.frame)
-        self._share.spend(spent + clock() - began)
+        ended = clock()
+        self._share.spend(spent + ended - began)
         self._arp.resolve(actions.resolve)
+        self._meters.observe_batch(Histogram.SLOW_PATH_FRAMES, Histogram.SLOW_PATH_NS, slow, ended - started)
 
     def _carry_out(self, actions: Actions) -> None:
         for send in actions.send:
@@ -331,7 +328,9 @@ class Forwarder:
             available = port.ring.available()
 
     def _on_router_state(self, state: RouterState, now: float) -> None:
+        began = clock()
         self._tables.apply_router_state(state)
+        self._meters.observe(Histogram.FIB_UPDATE_NS, int((clock() - began) * 1e9))
         if state.parameters is not None and state.parameters != self._parameters:
             if state.parameters.icmp != self._parameters.icmp:
                 self._slow_path.set_parameters(state.parameters.icmp, now)

@@ -11,6 +11,7 @@ from receive_ring import NOW_NS, Received, ReceiveRing, frame
 from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import STALE_NS, PrivateRing
+from services.common.meters import METER_VALUES
 from services.common.system_calls import watch
 from services.ingress.reception import NO_BELL, Stretch, receive
 from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
@@ -25,6 +26,7 @@ class Ingress:
         self.receive = ReceiveRing()
         self.ring = PrivateRing(2, 4096)
         self.counters = np.zeros(COLUMNS, np.int64)
+        self.meters = np.zeros(METER_VALUES, np.int64)
         self.target = Target(
             self.ring.words,
             self.ring.descriptors,
@@ -55,6 +57,7 @@ class Ingress:
             self.target,
             self.bell if rings else NO_BELL,
             stretch_ns,
+            self.meters,
         )
         self.slot = done.slot
         return done
