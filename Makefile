@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test conformance lint bench picture man install kernels lock clean help
+.PHONY: demo test conformance lint bench picture man metrics install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
 	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
+	@echo "make metrics  write docs/metrics.md and Grafana's dashboards anew, from the code"
 	@echo "make install  make $(VENV) and compile the kernels"
 	@echo "make lock     renew the pinned requirements"
 
@@ -48,6 +49,10 @@ picture: kernels
 
 man: $(VENV)/.runtime
 	$(BIN)/python -m services.control.cli.manual > docs/control-cli.1.new && mv docs/control-cli.1.new docs/control-cli.1
+
+metrics: $(VENV)/.runtime
+	$(BIN)/python -m services.control.monitoring.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+	$(BIN)/python monitoring/grafana/generate.py
 
 install: kernels
 

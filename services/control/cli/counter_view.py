@@ -65,11 +65,12 @@ def balance_line(balance: Counted) -> str:
 
 
 def _verdict(in_flight: int, unaccounted: int) -> str:
+    """Return what the audit of control says (`monitoring.audit`), else whether the figures agree at this moment."""
     if unaccounted > 0:
         return f"{unaccounted} UNACCOUNTED FOR: they came in, and have no fate"
     if unaccounted < 0:
         return f"{-unaccounted} COUNTED TWICE: they have a fate, and never came in"
-    return "every frame is accounted for" + (f", {in_flight} in flight" if in_flight > 0 else "")
+    return f"{abs(in_flight)} under way" if in_flight else "balanced"
 
 
 def _order(interface: str) -> tuple[bool, list[tuple[int, str]]]:

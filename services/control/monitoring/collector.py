@@ -103,7 +103,7 @@ def _interfaces(snapshot: MetricsSnapshot) -> Iterator[Metric]:
 
 
 def _services(snapshot: MetricsSnapshot) -> Iterator[Metric]:
-    labels = ["service", "instance"]
+    labels = ["service", "process"]
     services = [([one.service, one.instance], one) for one in snapshot.services]
 
     def meter(one: ServiceMetrics, meter: Meter) -> int:
@@ -146,7 +146,7 @@ def _histogram(
 
 
 def _stages(services: Sequence[ServiceMetrics]) -> Iterator[Metric]:
-    labels = ["stage", "instance"]
+    labels = ["stage", "process"]
     frames = HistogramMetricFamily(f"{PREFIX}stage_batch_frames", "frames of each batch", labels=labels)
     seconds = HistogramMetricFamily(
         f"{PREFIX}stage_batch_seconds", "how long a batch took; the sum is the stage's busy time", labels=labels

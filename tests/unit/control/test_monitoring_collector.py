@@ -84,10 +84,10 @@ def test_counters() -> None:
 
 def test_services() -> None:
     samples = scraped(SNAPSHOT)
-    arp, forwarder = {"service": "arp", "instance": "arp"}, {"service": "forwarder", "instance": "forwarder"}
+    arp, forwarder = {"service": "arp", "process": "arp"}, {"service": "forwarder", "process": "forwarder"}
     assert value(samples, "service_up", **arp) == 1
     assert value(samples, "service_ready", **arp) == 0
-    assert value(samples, "service_up", service="ingress", instance="ingress-eth0") == 0
+    assert value(samples, "service_up", service="ingress", process="ingress-eth0") == 0
     assert value(samples, "service_restarts_total", **forwarder) == 2
     assert value(samples, "service_restarts_total", **arp) == 0
     assert value(samples, "service_cpu_seconds_total", **forwarder) == 2.5
@@ -118,7 +118,7 @@ def test_what_is_now() -> None:
 
 def test_histograms_are_cumulative_and_in_base_units() -> None:
     samples = scraped(SNAPSHOT)
-    of = {"stage": "forward", "instance": "forwarder"}
+    of = {"stage": "forward", "process": "forwarder"}
     buckets = {le: value(samples, "stage_batch_frames_bucket", le=le, **of) for le in ("1.0", "2.0", "4.0", "1024.0")}
     assert buckets == {"1.0": 1, "2.0": 1, "4.0": 3, "1024.0": 3}
     assert value(samples, "stage_batch_frames_bucket", le="+Inf", **of) == 4
@@ -176,6 +176,6 @@ def test_names_and_labels_follow_the_rules() -> None:
         assert not metric.name.endswith(("_ns", "_ms", "_us", "_kb", "_total", "milliseconds"))
         labels = {label for sample in metric.samples for label in sample.labels}
         assert labels <= {
-            *("interface", "reason", "cause", "message", "state", "service", "instance", "stage", "le"),
+            *("interface", "reason", "cause", "message", "state", "service", "process", "stage", "le"),
             *("kind", "origin", "version", "python"),
         }
