@@ -170,7 +170,7 @@ def test_a_counter_never_falls(lab: RouterLab, prometheus: Prometheus) -> None:
         LIMIT_S,
     )
     series = prometheus.ask("query", query='{__name__=~"hopwire_.*_(total|count|sum|bucket)"}[5m]')["result"]
-    assert len(series) > 500
+    assert len(series) > 300
     fell = [
         one["metric"]
         for one in series
