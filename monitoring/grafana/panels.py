@@ -96,7 +96,6 @@ def document(dashboard: Dashboard) -> dict[str, Any]:
         "type": "query",
         "datasource": DATA_SOURCE,
         "query": {"query": "label_values(hopwire_ready, instance)", "refId": "router"},
-        "definition": "label_values(hopwire_ready, instance)",
         "refresh": 2,
         "includeAll": True,
         "multi": True,

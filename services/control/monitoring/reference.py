@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, get_args
 
-from services.common.counters import Counter, Kind
+from services.common.counters import Kind
 from services.common.messages import RouteKind
 from services.common.meters import NEIGHBOUR_GAUGES
 from services.control.monitoring.collector import MetricsCollector
@@ -74,7 +74,7 @@ def _lines() -> Iterator[str]:
     for family in GROUPED:
         for counter, reason in family.values.items():
             if counter.kind in (Kind.DELIVERED, Kind.CONSUMED, Kind.DROPPED):
-                yield f"| `{family.name}` | `{reason}` | {Counter(counter).text} |"
+                yield f"| `{family.name}` | `{reason}` | {counter.text} |"
 
 
 def text() -> str:
