@@ -6,7 +6,6 @@ from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from services.common.counters import Counter, Kind
 from services.common.messages import RouteKind
@@ -139,8 +138,7 @@ def _histogram(
     """Add an instance's histogram to a family; `unit` is that of its values, in the family's."""
     total, *counts = (one.measured.histograms.get(histogram.name) if one is not None else None) or (0,)
     buckets = [
-        (floatToGoString(float(f"{unit * 2**exponent:.10g}")), float(sum(counts[: exponent + 1])))
-        for exponent in exponents
+        (repr(float(f"{unit * 2**exponent:.10g}")), float(sum(counts[: exponent + 1]))) for exponent in exponents
     ]
     family.add_metric(labels, [*buckets, ("+Inf", float(sum(counts)))], total * unit)
 
