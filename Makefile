@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test conformance lint bench picture man schema install kernels lock clean help
+.PHONY: demo test conformance lint bench picture man schema metrics install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    measure against the kernel's forwarding (root)"
 	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
 	@echo "make schema   write docs/hopwire.schema.json anew, from the models that check the configuration"
+	@echo "make metrics  write docs/metrics.md and Grafana's dashboards anew, from the code"
 	@echo "make install  make $(VENV) and compile the kernels"
 	@echo "make lock     renew the pinned requirements"
 
@@ -49,6 +50,10 @@ man: $(VENV)/.runtime
 schema: $(VENV)/.runtime
 	$(BIN)/python -m services.control.configuration.schema > docs/hopwire.schema.json.new && \
 		mv docs/hopwire.schema.json.new docs/hopwire.schema.json
+
+metrics: $(VENV)/.runtime
+	$(BIN)/python -m services.control.monitoring.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+	$(BIN)/python monitoring/grafana/generate.py
 
 install: kernels
 

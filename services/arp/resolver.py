@@ -4,7 +4,7 @@ Standards: RFC 826 (ARP), RFC 1122 section 2.3.2 (cache, queue, flooding), RFC 5
 states RFC 4861 section 7.3 as Linux applies it to ARP (net/core/neighbour.c, net/ipv4/arp.c).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any, Final
 
@@ -169,6 +169,14 @@ class Resolver:
             for entry in self._table
             if entry.mac is not None
         ]
+
+    def neighbours_by_state(self) -> Mapping[tuple[int, State], int]:
+        """Return how many neighbours an interface has in a state; also 0 where it had some."""
+        return self._table.by_state
+
+    def waiting_bytes(self) -> dict[int, int]:
+        """Return the bytes of the frames that wait, by interface."""
+        return self._waiting.octets_by_interface()
 
     def show(self, now: float) -> list[dict[str, Any]]:
         """Return the table as `neigh.show` answers it."""

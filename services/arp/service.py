@@ -39,7 +39,8 @@ from services.common.messages import (
     decode_frames,
     encode_frames,
 )
-from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.common.meters import NEIGHBOUR_GAUGES, Gauge, Histogram, Meter
+from services.common.runtime import POLL_MS, Gauges, Reporter, StopFlag, clock
 
 INSTANCE: Final = "arp"
 FRAMES_PER_TURN: Final = 1024
@@ -87,7 +88,8 @@ class ArpService:
         """Work until `stop` is set."""
         while not stop.is_set:
             until_deadline_ms = (self._resolver.next_deadline() - clock()) * 1000
-            self._poller.poll(max(0, math.ceil(min(until_deadline_ms, POLL_MS))))
+            if self._poller.poll(max(0, math.ceil(min(until_deadline_ms, POLL_MS)))):
+                self._counters.meters.add(Meter.WAKE_UPS)
             self._turn()
         self._effects.perform(self._resolver.on_stop())
         self._effects.flush()
@@ -131,7 +133,17 @@ class ArpService:
             ready=tracker.synchronised,
             interfaces=self._transmitter.interfaces,
             generation=max(0, tracker.sequence),
+            gauges=self._gauges,
         )
+
+    def _gauges(self) -> Gauges:
+        """Return the neighbours by state and the bytes that wait for them, by interface."""
+        gauges: Gauges = {}
+        for (interface, state), count in self._resolver.neighbours_by_state().items():
+            gauges.setdefault(interface, {})[NEIGHBOUR_GAUGES[state.value].name] = count
+        for interface, waiting in self._resolver.waiting_bytes().items():
+            gauges.setdefault(interface, {})[Gauge.WAITING_BYTES.name] = waiting
+        return gauges
 
     @property
     def _is_told_interfaces(self) -> bool:
@@ -183,9 +195,13 @@ class ArpService:
         resolve = self._resolver.on_arp_frame if is_arp else self._resolver.on_unresolved
         sender = frames[0].in_interface if is_arp else 0
         self._taken.expect(sender, message.handed)
+        began = clock()
         for frame in frames:
             self._taken.take(sender, message.handed)
             self._effects.perform(resolve(frame, now))
+        self._counters.meters.observe_batch(
+            Histogram.RESOLVE_FRAMES, Histogram.RESOLVE_NS, message.count, clock() - began
+        )
         return message.count
 
     def _hand_back(self, frames: list[Frame]) -> bool:

@@ -47,6 +47,7 @@ def _constants() -> list[Path]:
         "common/packet_filter.py",
         "common/recording.py",
         "common/tap.py",
+        "common/meters.py",
         "forwarder/neighbours.py",
         "forwarder/paths.py",
         "forwarder/groups.py",

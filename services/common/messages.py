@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from services.common.meters import HISTOGRAM_VALUES
 from services.common.parameters import InterfacePolicy, Parameters
 from services.common.wire import ethernet, virtio_net
 
@@ -271,6 +272,13 @@ class Report(_Part):
     interfaces: list[InterfaceIndex] = Field(description="the interfaces it serves")
     generation: Number = Field(default=0, description="the last sequence number of control's state it has applied")
     counters: dict[InterfaceIndex, dict[Name, Count]] = Field(description="by interface index and `Counter` name")
+    meters: dict[Name, Count] = Field(default={}, description="by `Meter` name, cumulative")
+    histograms: dict[Name, Annotated[list[Count], Field(max_length=HISTOGRAM_VALUES)]] = Field(
+        default={}, description="by `Histogram` name: the sum of the values, then the buckets, cumulative"
+    )
+    gauges: dict[InterfaceIndex, dict[Name, Count]] = Field(
+        default={}, description="by interface index and `Gauge` name: what is now"
+    )
 
 
 Message = Annotated[

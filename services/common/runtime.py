@@ -1,6 +1,5 @@
 """The shell around every service: signals, logs, one-line errors, reports to control."""
 
-import logging
 import os
 import signal
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Literal
 
-import structlog
 import typer
 import zmq
 
@@ -18,10 +16,14 @@ from services.common.counters import CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.messages import InterfaceIndex, Report, encode
+from services.common.meters import Gauge, Meter, MetersSnapshot, resident_bytes
 
 POLL_MS: Final = 250
 """The longest a service sleeps before it looks whether it shall stop."""
 REPORT_INTERVAL_S: Final = 0.25
+
+Gauges = dict[InterfaceIndex, dict[str, int]]
+"""By interface index, not 0, and `Gauge` name."""
 
 
 class StopFlag:
@@ -55,25 +57,6 @@ class ReloadFlag:
         return was_set
 
 
-def set_up_logging(service: str, level: str = "info") -> structlog.stdlib.BoundLogger:
-    """Log one event a line to stderr: readable on a terminal, JSON elsewhere."""
-    numeric = logging.getLevelNamesMapping().get(level.upper())
-    if numeric is None:
-        raise HopwireError(f"log level {level!r} is unknown; choose debug, info, warning or error")
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger().bind(service=service)
-    return logger
-
-
 def run_to_exit(program: str, main: Callable[[], int | None]) -> int:
     """Run `main` and return the exit status; an error for the user becomes one line on stderr and status 1."""
     try:
@@ -92,6 +75,21 @@ def run_command_line(main: Callable[..., None]) -> None:
     app()
 
 
+class ProcessMeters:
+    """What a process measures of itself as a whole: its starts, and the CPU time of all its runs."""
+
+    def __init__(self, counters: CounterBlock) -> None:
+        """Count this start, and go on where a predecessor ended."""
+        self._meters = counters.meters
+        self._meters.add(Meter.STARTS)
+        self._cpu_before_ns = self._meters.get(Meter.CPU_NS)
+
+    def snapshot(self) -> MetersSnapshot:
+        """Bring the CPU time up to date, and return all meters, and the memory in use as a gauge."""
+        self._meters.set(Meter.CPU_NS, self._cpu_before_ns + time.process_time_ns())
+        return self._meters.snapshot()._replace(gauges={0: {Gauge.RESIDENT_BYTES.name: resident_bytes()}})
+
+
 class Reporter:
     """Tells control a few times a second that a service lives and what it has counted."""
 
@@ -107,15 +105,26 @@ class Reporter:
         self._service: Literal["ingress", "forwarder", "arp"] = service
         self._instance = instance
         self._counters = counters
+        self._process = ProcessMeters(counters)
         self._next_at = float("-inf")
 
     def report_when_due(
-        self, now: float, *, ready: bool, interfaces: list[InterfaceIndex], generation: int = 0
+        self,
+        now: float,
+        *,
+        ready: bool,
+        interfaces: list[InterfaceIndex],
+        generation: int = 0,
+        gauges: Callable[[], Gauges] | None = None,
     ) -> None:
-        """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out."""
+        """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out.
+
+        :param gauges: what the service holds now, by interface index and `Gauge` name; asked only for a report.
+        """
         if now < self._next_at:
             return
         self._next_at = now + REPORT_INTERVAL_S
+        measured = self._process.snapshot()
         report = Report(
             service=self._service,
             instance=self._instance,
@@ -124,6 +133,9 @@ class Reporter:
             interfaces=interfaces,
             generation=generation,
             counters=self._counters.snapshot(),
+            meters=measured.meters,
+            histograms=measured.histograms,
+            gauges={**(gauges() if gauges is not None else {}), **measured.gauges},
         )
         try_send(self._socket, [encode(report)])
 

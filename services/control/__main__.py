@@ -7,7 +7,8 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import ReloadFlag, StopFlag, run_command_line, run_to_exit, set_up_logging
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import ReloadFlag, StopFlag, run_command_line, run_to_exit
 from services.control.configuration.origin import Origin
 from services.control.service import ControlService
 
@@ -37,6 +38,7 @@ def main(
         str | None,
         typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error. [default: info]"),
     ] = None,
+    log_format: LogFormat = AUTO,
     no_kernel_settings: Annotated[
         bool,
         typer.Option(
@@ -50,14 +52,14 @@ def main(
 
     def run() -> None:
         path = config.absolute() if config is not None else None
-        origin = Origin(path, log_level, metrics_listen)
+        origin = Origin(path, log_level, metrics_listen, log_format)
         _run(run_dir, origin, listen, manage_kernel=not no_kernel_settings)
 
     raise typer.Exit(run_to_exit("hopwire control", run))
 
 
 def _run(run_dir: Path, origin: Origin, listen: str, *, manage_kernel: bool) -> None:
-    log = set_up_logging("control", origin.log_level or "info")
+    log = set_up_logging("control", origin.log_level or "info", origin.log_format)
     stop, reload = StopFlag(), ReloadFlag()
     with zmq.Context() as context:
         service = ControlService(context, prepare_run_dir(run_dir), origin, log, listen, manage_kernel=manage_kernel)

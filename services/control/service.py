@@ -28,10 +28,11 @@ from services.common.kernel_settings import (
     record_path,
     shortcomings,
 )
+from services.common.logs import set_up_logging
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
 from services.common.parameters import Parameters
-from services.common.runtime import POLL_MS, ReloadFlag, StopFlag, clock, set_up_logging
-from services.control.config import METRICS_OFF, Config
+from services.common.runtime import POLL_MS, ReloadFlag, StopFlag, clock
+from services.control.config import Config
 from services.control.configuration.manager import Configuration
 from services.control.configuration.methods import ConfigMethods
 from services.control.configuration.origin import Origin
@@ -40,8 +41,9 @@ from services.control.configuration.saved import in_force
 from services.control.configuration.settings import RpcSettings
 from services.control.kernel_changes import KernelChanges
 from services.control.live_parameters import LiveParameters
-from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
+from services.control.monitoring.monitor import Monitor
+from services.control.monitoring.snapshot import CONTROL as INSTANCE
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
@@ -51,7 +53,6 @@ from services.control.rib import Rib
 from services.control.rpc import ControlMethods
 from services.control.view import KnownNeighbours, RouterView
 
-INSTANCE: Final = "control"
 REVIEW_INTERVAL_S: Final = 0.25
 """How often the metrics are renewed, and what changed is logged: as often as the services report."""
 UNSETTLED_POLL_MS: Final = 20
@@ -85,9 +86,10 @@ class ControlService:
         """
         self._lock = hold_instance(endpoints, INSTANCE)
         self._endpoints = endpoints
+        self._log_format = origin.log_format
         self._configuration = Configuration(origin, RecordStore(record_file(endpoints.run_dir)), log)
         config = self._configuration.config
-        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level)
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level, self._log_format)
         self._live = LiveParameters(config.parameters)
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
@@ -97,19 +99,24 @@ class ControlService:
         self._mirror = KernelMirror(self._netlink, self._rib)
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
-        self._view = RouterView(self._rib, self._reports, self._neighbours)
+        self._view = RouterView(self._rib, self._reports)
         self._permanent = PermanentNeighbours(
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
         self._silent: set[str] = set()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
-        self._collector = MetricsCollector()
-        self._metrics: MetricsServer | None = None
-        self._metrics_listen = METRICS_OFF
-        self._serve_metrics(config.metrics_listen)
+        self._monitor = Monitor(
+            config=config,
+            parameters=self._live,
+            rib=self._rib,
+            mirror=self._mirror,
+            reports=self._reports,
+            neighbours=self._neighbours,
+            view=self._view,
+            counters=self._counters,
+            log=self.log,
+        )
         self._ownership_warnings: list[str] = []
-        self._logged_warnings: set[str] = set()
-        self._logged_ready: bool | None = None
         self._next_review_at = float("-inf")
         self._open_sockets(context, endpoints)
         if listen:
@@ -156,7 +163,7 @@ class ControlService:
             path = self._endpoints.counters(instance)
             if path.exists():  # that of an ingress elsewhere is not here
                 block = CounterBlock(path)
-                self._reports.take_counts(instance, block.snapshot())
+                self._reports.take_counts(instance, block.snapshot(), block.meters.snapshot())
                 block.close()
 
     # --- What a configuration has control do --------------------------------------------------------------------------
@@ -174,21 +181,13 @@ class ControlService:
 
     def adopt(self, config: Config) -> None:
         """Do as a configuration says from now on."""
-        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level)
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level, self._log_format)
         self._live.configure(config.parameters)
         self._permanent.configure(config.parameters.arp.permanent_neighbours)
         self._rib.policies.configure(config.interfaces)
         for index in self._rib.links:
             self._rib.change_policy(index, {})  # it is to be published anew where it is another one
-        self._serve_metrics(config.metrics_listen)
-
-    def _serve_metrics(self, listen: str) -> None:
-        if listen == self._metrics_listen:
-            return
-        self._metrics_listen = listen
-        if self._metrics is not None:
-            self._metrics.close()
-        self._metrics = None if listen == METRICS_OFF else MetricsServer(listen, self._collector)
+        self._monitor.adopt(config, self.log)
 
     # --- The loop -----------------------------------------------------------------------------------------------------
 
@@ -222,8 +221,7 @@ class ControlService:
 
     def close(self) -> None:
         """Close everything, and let go of the instance's name."""
-        if self._metrics is not None:
-            self._metrics.close()
+        self._monitor.close()
         self._remote.close()
         for part in (self._state, self._inbox, self._arp_state, self._forwarder, self._arp, self._rpc, self._netlink):
             part.close()
@@ -316,23 +314,15 @@ class ControlService:
 
     def _review(self, now: float) -> None:
         """Renew the metrics, and log what is new for the person who runs the router."""
-        self._reports.take_counts(INSTANCE, self._counters.snapshot())
+        self._monitor.measure()
         silent = {one.instance for one in self._reports.health(now) if not one.up}
         self._read_counts(silent - self._silent)  # what they counted after their last report
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
-        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning])]
-        warnings += self._configuration.warnings
-        if self._metrics is not None:
-            self._metrics.start_when_due(now)
-            warnings += [self._metrics.warning] if self._metrics.warning else []
-        self._view.warnings = warnings
-        self._collector.snapshot = self._view.metrics(now)
-        status = self._view.status(now)
-        for warning in status["warnings"]:
-            if warning not in self._logged_warnings:
-                self.log.warning(warning)
-        self._logged_warnings = set(status["warnings"])
-        if status["ready"] != self._logged_ready:
-            self._logged_ready = status["ready"]
-            self.log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
+        self._view.warnings = [
+            *self._ownership_warnings,
+            *filter(None, [self._permanent.warning]),
+            *self._configuration.warnings,
+            *self._monitor.start_server(now),
+        ]
+        self._monitor.renew(now)

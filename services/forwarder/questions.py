@@ -1,21 +1,18 @@
 """Answers from the forwarder's own tables: what the fast path would do, and because of what."""
 
-import resource
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from services.common.bus import RpcRefusedError
 from services.common.counters import Counter
 from services.common.messages import RpcError
+from services.common.meters import resident_bytes
 from services.common.wire import ipv4
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
 from services.forwarder.probing import Probe, probe
 from services.forwarder.tables import ForwardingTables
 from services.forwarder.why import why
-
-_PAGE_BYTES: Final = resource.getpagesize()
 
 
 def answer(tables: ForwardingTables, generation: int, method: str, params: dict[str, Any]) -> Any:
@@ -109,10 +106,5 @@ def fib(tables: ForwardingTables, generation: int) -> dict[str, int]:
         "groups": int(np.count_nonzero(arrays.path_group[used] != NO_GROUP)),
         "neighbours": len(tables.neighbours()),
         "table_bytes": sum(part.nbytes for part in parts),
-        "resident_bytes": _resident_bytes(),
+        "resident_bytes": resident_bytes(),
     }
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process has in use (proc(5), statm)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES

@@ -35,6 +35,7 @@ from services.common.messages import (
     decode,
     decode_frames,
 )
+from services.common.meters import Histogram
 from services.common.observer import Observing
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
@@ -73,6 +74,7 @@ class Forwarder:
         self._lock = hold_instance(endpoints, "forwarder")
         self._log = log
         self.counters = CounterBlock(endpoints.counters("forwarder"))
+        self._meters = self.counters.meters
         self._tables = ForwardingTables(secrets.randbits(63))
         self._batch = make_batch()
         self._queues = make_queues()
@@ -87,6 +89,7 @@ class Forwarder:
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
+        self._told_at = 0.0  # since when states are on their way into the tables; 0 while none is
         self._updates = RouterUpdates(self._tables, self._bell.ring)
         self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
@@ -181,6 +184,7 @@ class Forwarder:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._updates.put(state)
+                self._told_at = self._told_at or now
         told = self._neighbours.receive(now)
         self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(MESSAGE_BUDGET):
@@ -218,6 +222,7 @@ class Forwarder:
         now: float,
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
+        began = clock()
         slot = self._tables.slots.get(in_interface, NO_SLOT)
         tables, batch, queues = self._tables.arrays, self._batch, self._queues
         outcome = forward_batch(
@@ -237,6 +242,7 @@ class Forwarder:
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
+        self._meters.observe_batch(Histogram.FORWARD_FRAMES, Histogram.FORWARD_NS, count, clock() - began)
         if outcome.slow:
             self._work.see_to(self._batch, outcome.slow, in_interface, area, now)
 
@@ -301,6 +307,9 @@ class Forwarder:
         state = self._updates.step()
         if state is None:
             return
+        self._meters.observe(Histogram.FIB_UPDATE_NS, int((clock() - self._told_at) * 1e9))
+        if self._updates.is_empty:
+            self._told_at = 0.0
         self._note_generation()
         if state.parameters is not None and state.parameters != self._parameters:
             if state.parameters.icmp != self._parameters.icmp:

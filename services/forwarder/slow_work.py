@@ -10,6 +10,7 @@ from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.frame_ring import VIRTIO_BYTES
 from services.common.insight import DropNote
 from services.common.messages import Frame
+from services.common.meters import Histogram
 from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, Batch
@@ -79,6 +80,8 @@ class SlowWork:
             )
             self._slow_path.handle(frame, now, actions)
         self._carry_out(actions, exceptions, began)
+        duration_s = time.thread_time() - began
+        self._counters.meters.observe_batch(Histogram.SLOW_PATH_FRAMES, Histogram.SLOW_PATH_NS, slow, duration_s)
 
     def unreachable(self, frames: list[Frame], now: float) -> None:
         """See to frames that arp hands back, because their next hop never answered."""

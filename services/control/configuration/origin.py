@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.logs import AUTO
 from services.control.config import Config, overridden, parse, read
 from services.control.configuration.record import Version
 
@@ -16,6 +17,7 @@ class Origin:
     """The configuration file; None for the defaults."""
     log_level: str | None = None
     metrics_listen: str | None = None
+    log_format: str = AUTO
 
     def read(self) -> Version:
         """Return the file as it is now.
