@@ -76,12 +76,19 @@ $(VENV)/.lint: $(VENV)/.runtime requirements/lint.txt
 	@$(PIP) --requirement requirements/lint.txt
 	@touch $@
 
-# Pins with hashes for every platform; no registry's address gets into the files.
+# Pins with hashes for every platform; no registry's address gets into the files. runtime.txt is what all services and
+# the launcher need together; each image is built from the part that its service needs, with the same versions.
+LOCK = cd requirements && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 lock:
 	$(BIN)/python -m pip install --quiet uv
-	for purpose in build runtime test lint; do \
-		(cd requirements && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-emit-find-links --no-header --upgrade $$purpose.in --output-file $$purpose.txt) || exit 1; \
+	$(LOCK) --upgrade service.in kernels.in control.in launcher.in --output-file runtime.txt
+	$(LOCK) --constraint runtime.txt service.in --output-file service.txt
+	for part in kernels control; do \
+		($(LOCK) --constraint runtime.txt service.in $$part.in --output-file $$part.txt) || exit 1; \
+	done
+	for purpose in build test lint; do \
+		($(LOCK) --upgrade $$purpose.in --output-file $$purpose.txt) || exit 1; \
 	done
 
 clean:

@@ -18,6 +18,7 @@ from services.common.counters import CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.messages import InterfaceIndex, Report, encode
+from services.common.notify import Notifier
 
 POLL_MS: Final = 250
 """The longest a service sleeps before it looks whether it shall stop."""
@@ -75,7 +76,7 @@ def run_command_line(main: Callable[..., None]) -> None:
 
 
 class Reporter:
-    """Tells control a few times a second that a service lives and what it has counted."""
+    """Tells control a few times a second that a service lives and what it has counted; its supervisor the first."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Reporter:
         self._service: Literal["ingress", "forwarder", "arp"] = service
         self._instance = instance
         self._counters = counters
+        self._notifier = Notifier()
         self._next_at = float("-inf")
 
     def report_when_due(
@@ -108,6 +110,7 @@ class Reporter:
             counters=self._counters.snapshot(),
         )
         try_send(self._socket, [encode(report)])
+        self._notifier.tell(ready=ready)
 
     def close(self) -> None:
         """Close the socket."""

@@ -27,6 +27,7 @@ from services.common.kernel_settings import (
     shortcomings,
 )
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
+from services.common.notify import Notifier
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, StopFlag, clock
 from services.control.config import METRICS_OFF, Config
@@ -87,6 +88,7 @@ class ControlService:
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
         self._silent: set[str] = set()
+        self._notifier = Notifier()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._collector = MetricsCollector()
         self._metrics: MetricsServer | None = None
@@ -261,6 +263,7 @@ class ControlService:
             if warning not in self._logged_warnings:
                 self._log.warning(warning)
         self._logged_warnings = set(status["warnings"])
+        self._notifier.tell(ready=self._view.last_generation > 0, status="; ".join(status["warnings"]))
         if status["ready"] != self._logged_ready:
             self._logged_ready = status["ready"]
             self._log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
