@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test conformance lint bench picture man install kernels lock clean help
+.PHONY: demo test e2e conformance lint bench picture man install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
 	@echo "make test     run all tests (root, for those in network namespaces)"
 	@echo "make conformance  which rows of docs/conformance.md hold, on hopwire and on the kernel (root)"
+	@echo "make e2e      the lab of docker-compose.yml on a Docker engine"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
 	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
@@ -30,6 +31,10 @@ else
 	$(BIN)/python -m pytest --ignore=$(CONFORMANCE); rest=$$?; \
 	wait $$beside; conformance=$$?; cat "$$log"; rm -f "$$log"; exit $$((rest | conformance))
 endif
+
+# With a Docker engine, or one that is started for this run only; see tests/e2e/run.
+e2e: $(VENV)/.test
+	@PYTHON=$(BIN)/python tests/e2e/run $(PYTEST_ARGS)
 
 conformance: kernels $(VENV)/.test
 	@PYTHONPATH=tests/integration $(BIN)/python -m conformance.scorecard $(CONFORMANCE_ARGS)

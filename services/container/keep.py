@@ -72,11 +72,11 @@ class ServiceContainer:
             if self._events.stop_asked:
                 self._keeper.stop()
             self._reap()
+            self._log_problem()
             for action in self._keeper.actions(time.monotonic()):
                 if action is Action.LEAVE:
                     return self._keeper.exit_status or 0
                 self._carry_out(action)
-            self._log_problem()
             self._events.wait(min(self._keeper.deadline() - time.monotonic(), LOOK_INTERVAL_S))
 
     def _carry_out(self, action: Action) -> None:
