@@ -35,6 +35,10 @@ class HealthServer:
         """Return the descriptor: readable when somebody asks."""
         return self._socket.fileno()
 
+    def close(self) -> None:
+        """Answer no more."""
+        self._socket.close()
+
     def answer(self, text: str, *, healthy: bool) -> None:
         """Answer all who ask."""
         line = (_HEALTHY if healthy else "") + text.replace("\n", " ")

@@ -26,6 +26,7 @@ def main() -> int:
             sys.stderr.write(f"hopwire router: {error.message}\n")
             return 1
         health = HealthServer()
+        stack.callback(health.close)
         events.listen(health, lambda: health.answer("holds the network namespace", healthy=True))
         while not events.stop_asked:
             events.wait(_DAY_S)

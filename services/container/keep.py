@@ -59,6 +59,7 @@ class ServiceContainer:
         self._child: subprocess.Popen[bytes] | None = None
         self._events = Events(stack)
         self._health = HealthServer()
+        stack.callback(self._health.close)
         self._events.listen(self._health, self._answer)
         self._signs = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
         self._signs.bind("")  # the kernel chooses a free name (unix(7), autobind)

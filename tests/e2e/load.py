@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Final
 
-from lab import ComposeLab, wait_for
+from lab import PATIENCE, ComposeLab, wait_for
 
 _INTERVAL_S: Final = 0.05
-_LONGEST_S: Final = 120
-_RATE: Final = "100M"  # bit/s each way
+_LONGEST_S: Final = int(120 * PATIENCE)
+_RATE: Final = "20M"  # bit/s each way
 _ANSWER: Final = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* ttl=63 ", re.MULTILINE)
 
 
