@@ -48,7 +48,7 @@ class ComposeLab:
         """Reach the engine; nothing is built yet."""
         self.client = docker.from_env()
         self.figures: dict[str, str] = {}
-        self._environment = dict(os.environ)
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
 
     def prepare(self) -> None:
         """Build all images, and see to those of others where no registry is reached."""

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from services.container.keep import NEEDED
+from services.control.config import load
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CAPABILITIES: Final = {
@@ -94,3 +95,7 @@ def test_each_image_locks_the_versions_that_make_install_gives() -> None:
     everything = pins("runtime.txt")
     for name in ("service.txt", "control.txt", "kernels.txt"):
         assert pins(name).items() <= everything.items(), name
+
+
+def test_the_configuration_of_a_machine_is_valid() -> None:
+    assert load(ROOT / "deploy/hopwire.yml").interfaces
