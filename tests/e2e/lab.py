@@ -155,8 +155,9 @@ class ComposeLab:
         return wait_for("the balance of the counters holds", look)
 
     def namespace(self, service: str) -> str:
-        """Return the network namespace of a running container, as the kernel names it."""
-        return self.execute(service, "readlink", "/proc/self/ns/net").strip()
+        """Return the network namespace of a container, as the kernel names it; empty while it does not run."""
+        command = ("docker", "compose", "exec", "--no-TTY", service, "readlink", "/proc/self/ns/net")
+        return self.run(*command, check=False).strip()
 
     def leftovers(self) -> list[str]:
         """Return the names of what is there of the project: containers, networks, volumes."""

@@ -21,7 +21,8 @@ class Pinger:
     def __init__(self, lab: ComposeLab) -> None:
         """Start it."""
         container = lab.container("host1")
-        command = ["ping", "-D", "-O", "-i", str(_INTERVAL_S), "-w", str(_LONGEST_S), "10.0.11.20"]
+        count = int(_LONGEST_S / _INTERVAL_S)  # not -w, with which ping ends at the first ICMP error (ping(8))
+        command = ["ping", "-D", "-O", "-i", str(_INTERVAL_S), "-c", str(count), "10.0.11.20"]
         created = lab.client.api.exec_create(container.id, ["stdbuf", "-oL", *command], stderr=False)
         self._stream = lab.client.api.exec_start(created["Id"], stream=True)
         self._text = ""

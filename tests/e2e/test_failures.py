@@ -46,8 +46,7 @@ def test_services_follow_the_holder_into_its_new_namespace(
     old = lab.namespace("router")
     with load(lab) as pinger:
         again(lab)
-        wait_for("the holder has a new namespace", lambda: lab.health("router") and lab.namespace("router") != old)
-        new = lab.namespace("router")
+        new = wait_for("the holder has a new namespace", lambda: lab.namespace("router").replace(old, ""))
         wait_for(
             "all are in the new namespace and well",
             lambda: (
