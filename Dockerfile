@@ -23,7 +23,7 @@ ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONPATH=/opt/hopwire \
     PYTHONUNBUFFERED=1
 WORKDIR /opt/hopwire
-HEALTHCHECK --interval=5s --timeout=3s --retries=2 --start-period=60s --start-interval=250ms \
+HEALTHCHECK --interval=5s --timeout=5s --retries=3 --start-period=60s --start-interval=250ms \
     CMD ["python3", "-S", "-m", "services.container.health"]
 
 # The packages that every service needs; then those of control, and of the services with compiled kernels.

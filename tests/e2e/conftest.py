@@ -40,6 +40,7 @@ def engine() -> Iterator[ComposeLab]:
 
 @pytest.fixture
 def lab(engine: ComposeLab) -> ComposeLab:
-    """Return the lab, up and healthy."""
-    engine.up()
+    """Return the lab, up and healthy, whatever the test before it did to it."""
+    engine.run("docker", "compose", "up", "--detach")
+    engine.wait_healthy()
     return engine
