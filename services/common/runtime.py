@@ -17,6 +17,7 @@ from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.messages import InterfaceIndex, Report, encode
 from services.common.meters import Gauge, Meter, MetersSnapshot, resident_bytes
+from services.common.notify import Notifier
 
 POLL_MS: Final = 250
 """The longest a service sleeps before it looks whether it shall stop."""
@@ -91,7 +92,7 @@ class ProcessMeters:
 
 
 class Reporter:
-    """Tells control a few times a second that a service lives and what it has counted."""
+    """Tells control a few times a second that a service lives and what it has counted; its supervisor the first."""
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class Reporter:
         self._instance = instance
         self._counters = counters
         self._process = ProcessMeters(counters)
+        self._notifier = Notifier()
         self._next_at = float("-inf")
 
     def report_when_due(
@@ -138,6 +140,7 @@ class Reporter:
             gauges={**(gauges() if gauges is not None else {}), **measured.gauges},
         )
         try_send(self._socket, [encode(report)])
+        self._notifier.tell(ready=ready)
 
     def hurry(self) -> None:
         """Make the next report due at once: it says something new."""

@@ -30,6 +30,7 @@ from services.common.kernel_settings import (
 )
 from services.common.logs import set_up_logging
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
+from services.common.notify import Notifier
 from services.common.parameters import Parameters
 from services.common.runtime import POLL_MS, ReloadFlag, StopFlag, clock
 from services.control.config import Config
@@ -104,6 +105,7 @@ class ControlService:
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
         self._silent: set[str] = set()
+        self._notifier = Notifier()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._monitor = Monitor(
             config=config,
@@ -325,4 +327,5 @@ class ControlService:
             *self._configuration.warnings,
             *self._monitor.start_server(now),
         ]
+        self._notifier.tell(ready=self._view.last_generation > 0, status="; ".join(self._view.warnings))
         self._monitor.renew(now)

@@ -10,6 +10,7 @@ import zmq
 
 from services.common.endpoints import Endpoints
 from services.common.interfaces import list_interfaces
+from services.common.notify import Notifier
 from services.common.runtime import ReloadFlag, StopFlag, clock
 from services.launcher.up.processes import Processes
 from services.launcher.up.readiness import Readiness
@@ -32,6 +33,7 @@ class Launcher:
         """Start nothing yet; `command` gives the command line of an instance, and `stack` takes down what is opened."""
         self._command = command
         self._log = log
+        self._notifier = Notifier()
         self._processes = Processes()
         stack.callback(self._processes.kill_all)
         self._wakeups = Wakeups(stack)
@@ -52,6 +54,7 @@ class Launcher:
             elif hung_up:
                 self._processes.send_if_running(CONTROL, signal.SIGHUP)
             self._act()
+            self._notifier.tell(ready=self._readiness.is_ready)
             if self._wakeups.wait(self._next_at() - clock()):
                 self._look_at = clock()
             self._take_events(clock())

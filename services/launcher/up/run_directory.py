@@ -7,7 +7,8 @@ from typing import Final
 from services.common.bus import hold_instance
 from services.common.endpoints import DEFAULT_RUN_DIR, Endpoints
 from services.common.errors import HopwireError
-from services.launcher.up.supervisor import SERVICES, TERMINATE_LIMIT_S, ingress_of
+from services.common.restarts import TERMINATE_LIMIT_S
+from services.launcher.up.supervisor import SERVICES, ingress_of
 
 LAUNCHER: Final = "launcher"
 """The instance name of the launcher itself."""
