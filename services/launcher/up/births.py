@@ -21,6 +21,11 @@ class Births:
         """What the instance that is ordered gets as soon as it is there."""
         self._loaded: set[str] = set()
 
+    @property
+    def pending(self) -> bool:
+        """Whether somebody is wanted who is no process yet."""
+        return bool(self._waiting) or self._ordered is not None
+
     def want(self, order: Order) -> None:
         """Have an instance made as soon as that can be."""
         self._waiting[order.instance] = order

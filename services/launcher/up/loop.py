@@ -79,7 +79,7 @@ class Launcher:
         for instance, status in changes.ended:
             if self._supervisor.on_exit(instance, status, now):
                 self._log.warning("service died", instance=instance, status=status)
-        if not self._supervisor.stopping and self._readiness.ask_when_due(now):
+        if not self._supervisor.stopping and self._readiness.ask_when_due(now, all_started=self._processes.all_started):
             self._supervisor.set_ready()
 
     def _act(self) -> None:

@@ -85,6 +85,11 @@ class Processes:
         """Whether `take_changes` has something to return without any further event."""
         return self._changes != Changes()
 
+    @property
+    def all_started(self) -> bool:
+        """Whether everybody that was to be started is a process by now, or was."""
+        return not self._births.pending
+
     def fileno(self) -> int | None:
         """Return what becomes readable when the fork server says something; None without one."""
         return self._channel.fileno() if self._channel else None

@@ -43,20 +43,25 @@ class Readiness:
         else:
             self._began_at = now
 
-    def ask_when_due(self, now: float) -> bool:
-        """Ask control if it is time to; return whether the router is ready, and say so the first time that it is."""
+    def ask_when_due(self, now: float, *, all_started: bool) -> bool:
+        """Ask control if it is time to; return whether the router is ready, and say so the first time that it is.
+
+        :param all_started: whether every service is a process. Until then nobody is asked, since an answer that does
+            not come, from a control that reads a large table, would hold up the start of the others.
+        """
         if self.is_ready or now < self.ask_at:
             return self.is_ready
         self.ask_at = now + ASK_INTERVAL_S
         if self._waits_for_interface:
             return False
-        status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S)
+        status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S) if all_started else None
         if status is not None and status.ready and any(interface.forwarding for interface in status.interfaces):
             self.is_ready = True
             print(ready_line(status, _route_count(), now - self._began_at), flush=True)
         elif now >= self._explain_at:
             self._explain_at = now + _EXPLAIN_INTERVAL_S
-            waiting_for = (status.waiting_for or ["an interface with a carrier"]) if status else ["control's answer"]
+            silence = "control's answer" if all_started else "the services' imports"
+            waiting_for = (status.waiting_for or ["an interface with a carrier"]) if status else [silence]
             self._log.warning("not ready yet", waiting_for=waiting_for)
         return self.is_ready
 

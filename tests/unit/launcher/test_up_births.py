@@ -34,6 +34,15 @@ def test_orders_who_is_loaded_one_after_the_other() -> None:
     assert line.next_order() == ARP
 
 
+def test_somebody_is_pending_until_the_last_order_is_answered() -> None:
+    line = births(ARP, loaded=("services.arp",))
+    assert line.pending
+    line.next_order()
+    assert line.pending
+    line.on_answer()
+    assert not line.pending
+
+
 def test_who_only_waits_can_be_withdrawn() -> None:
     line = births(ARP, CONTROL, loaded=("services.control", "services.arp"))
     assert line.withdraw("arp", signal.SIGTERM)
