@@ -101,8 +101,8 @@ def test_the_ready_line_names_interfaces_addresses_routes_and_time() -> None:
         InterfaceStatus(name="eth1", addresses=[], forwarding=True),
         InterfaceStatus(name="eth2", addresses=["192.168.7.1/24"], forwarding=False),
     ]
-    status = RouterStatus(ready=True, waiting_for=[], warnings=[], interfaces=interfaces, services=[])
-    assert ready_line(status, 12, 1.234) == (
+    status = RouterStatus(ready=True, waiting_for=[], warnings=[], routes=12, interfaces=interfaces, services=[])
+    assert ready_line(status, 1.234) == (
         "hopwire ready: eth0 192.168.1.1/24 10.0.0.1/8, eth1 without address (12 routes) in 1.2 s"
     )
-    assert ready_line(status, 1, 0.06).endswith(" (1 route) in 0.1 s")
+    assert ready_line(status.model_copy(update={"routes": 1}), 0.06).endswith(" (1 route) in 0.1 s")

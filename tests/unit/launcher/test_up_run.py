@@ -69,7 +69,7 @@ CONTROL = """
             carrier = not (trace / "no-carrier").exists()
             missing = [one.name for one in usable if not (trace / f"ingress-{one.name}.pid").exists()]
             return {
-                "ready": not missing, "waiting_for": missing, "warnings": [], "services": [],
+                "ready": not missing, "waiting_for": missing, "warnings": [], "services": [], "routes": 1,
                 "interfaces": [
                     {"name": one.name, "addresses": [str(address) for address in one.addresses], "forwarding": carrier}
                     for one in usable
