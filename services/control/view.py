@@ -7,6 +7,7 @@ from typing import Any, Final
 from services.common.messages import Interface, NeighbourState
 from services.common.wire.ethernet import mac_text
 from services.common.wire.ipv4 import prefix_text
+from services.control.kernel_types import RT_TABLE_MAIN
 from services.control.monitoring.snapshot import NO_INTERFACE
 from services.control.reports import Counts, Reports, balance
 from services.control.rib import Rib
@@ -74,6 +75,7 @@ class RouterView:
             "waiting_for": judged.waiting_for,
             "warnings": [*self.warnings, *self._rib.deviations()],
             "generation": self.last_generation,
+            "routes": self._rib.tables.lengths(RT_TABLE_MAIN).total(),
             "interfaces": [_interface(one, judged) for one in self._rib.interfaces],
             "services": [
                 {

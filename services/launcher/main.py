@@ -48,7 +48,8 @@ def up(
     ] = None,
 ) -> int:
     """Route between all Ethernet interfaces of a network namespace, until Ctrl-C."""
-    from services.launcher.up.run import Settings, run_up  # noqa: PLC0415
+    from services.launcher.up.run import run_up  # noqa: PLC0415
+    from services.launcher.up.settings import Settings  # noqa: PLC0415
 
     return _to_exit(lambda: run_up(Settings(netns, run_dir, config, log_level, metrics_listen, log_format)))
 

@@ -33,6 +33,8 @@ class RouterStatus(BaseModel):
     ready: bool
     waiting_for: list[str]
     warnings: list[str]
+    routes: int
+    """Destinations in the kernel's main table."""
     interfaces: list[InterfaceStatus]
     services: list[ServiceStatus]
 

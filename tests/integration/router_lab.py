@@ -196,6 +196,18 @@ class Control:
                 )
 
 
+def fork_server_of(launcher: int) -> int | None:
+    """Return the process id of the fork server of a `hopwire up`, if it has one just now."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and b"\0services.launcher.up.fork_server\0" in (process / "cmdline").read_bytes():
+                return int(process.name)
+        except OSError:  # it ended
+            continue
+    return None
+
+
 class RouterLab(Lab):
     """A lab whose routers run hopwire."""
 

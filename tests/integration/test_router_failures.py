@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from router_lab import Control, RouterLab, started, wait_for
+from router_lab import Control, RouterLab, fork_server_of, started, wait_for
 from router_traffic import Pinger, Stream, Wire
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
@@ -72,6 +72,33 @@ def test_all_killed_at_once(fragile: RouterLab) -> None:
         wait_for("all services run again", lambda: all_replaced(before, control.pids()), 60.0)
         control.wait_until_ready(60.0)
         pinger.wait_for_replies(20)
+
+
+def test_fork_server_killed(fragile: RouterLab) -> None:
+    """The services go on; the next one starts those that are killed after it."""
+    control, launcher = fragile.control(), fragile.hopwire_pid("router")
+    before, server = control.pids(), fork_server_of(launcher)
+    assert server is not None
+    with Pinger(fragile, "host1", "192.168.0.2", INTERVAL_S) as pinger:
+        pinger.wait_for_replies(5)
+        os.kill(server, signal.SIGKILL)
+        successor = wait_for("a new fork server", lambda: {fork_server_of(launcher)} - {server, None}, 30.0)
+        pinger.wait_for_replies(20)
+    assert control.pids() == before
+    control.kill("arp")
+    now = control.pids()
+    assert {name for name in now if now[name] != before[name]} == {"arp"}
+    assert {fork_server_of(launcher)} == successor
+
+
+def test_fork_server_and_services_killed_at_once(fragile: RouterLab) -> None:
+    control, launcher = fragile.control(), fragile.hopwire_pid("router")
+    before, server = control.pids(), fork_server_of(launcher)
+    assert server is not None
+    for pid in (server, *before.values()):
+        os.kill(pid, signal.SIGKILL)
+    wait_for("all services run again", lambda: all_replaced(before, control.pids()), 60.0)
+    control.wait_until_ready(60.0)
 
 
 @pytest.mark.parametrize("victim", ["arp", "forwarder"])

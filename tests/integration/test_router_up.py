@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import pytest
 from pyroute2.nftables.main import NFTables
-from router_lab import PREFIX, Control, RouterLab, hopwire, inside, wait_for
+from router_lab import PREFIX, Control, RouterLab, fork_server_of, hopwire, inside, wait_for
 
 from services.common.endpoints import Endpoints
 from services.launcher.lab import measure
@@ -131,6 +131,14 @@ def processes_with(text: str) -> list[int]:
     return found
 
 
+def is_fork_server(pid: int) -> bool:
+    """Tell whether a process is a fork server that has not ended."""
+    try:
+        return b"services.launcher.up.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 class TestStartAndStop:
     def test_leaves_all_as_it_was(self, place: RouterLab, tmp_path: Path) -> None:
         settings, tables = kernel_settings(place), nftables(place)
@@ -144,7 +152,10 @@ class TestStartAndStop:
             report = measure.ping(place, "host1", IPv4Address("192.168.0.2"), "--count", "3", "--interval", "0.05")
             assert report["received"] == 3
             up.control.settle()
+            server = fork_server_of(up.process.pid)
             assert up.stop() == 0
+            assert server is not None
+            assert not Path(f"/proc/{server}").exists()
             assert READY_LINE.fullmatch(up.output)  # nothing more
         assert differences(settings, kernel_settings(place)) == {}
         assert nftables(place) == tables
@@ -194,8 +205,11 @@ def test_killed(place: RouterLab, tmp_path: Path) -> None:
     settings, tables = kernel_settings(place), nftables(place)
     run_dir = tmp_path / "run"
     with Up(place, run_dir).wait_until_ready() as up:
+        server = fork_server_of(up.process.pid)
+        assert server is not None
         up.stop(signal.SIGKILL)
         wait_for("all children have ended", lambda: not processes_with(str(run_dir)))
+        wait_for("the fork server has ended", lambda: not is_fork_server(server))
     assert differences(settings, kernel_settings(place)) == {}
     assert nftables(place) == tables
     with Up(place, run_dir).wait_until_ready() as up:  # what is left in the run directory is no obstacle

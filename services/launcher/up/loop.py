@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ from services.common.endpoints import Endpoints
 from services.common.interfaces import list_interfaces
 from services.common.notify import Notifier
 from services.common.runtime import ReloadFlag, StopFlag, clock
+from services.launcher.up.fork_protocol import Order
 from services.launcher.up.processes import Processes
 from services.launcher.up.readiness import Readiness
-from services.launcher.up.supervisor import Supervisor
+from services.launcher.up.supervisor import FORK_SERVER, Supervisor
 from services.launcher.up.wakeups import Wakeups
 
 CONTROL: Final = "control"
@@ -28,14 +29,18 @@ class Launcher:
     """Runs the services of one router, in the network namespace of the main thread."""
 
     def __init__(
-        self, endpoints: Endpoints, command: Callable[[str], Sequence[str]], log: Any, stack: ExitStack
+        self,
+        processes: Processes,
+        endpoints: Endpoints,
+        order: Callable[[str], Order],
+        log: Any,
+        stack: ExitStack,
     ) -> None:
-        """Start nothing yet; `command` gives the command line of an instance, and `stack` takes down what is opened."""
-        self._command = command
+        """Start nothing yet; `order` tells what an instance is to run, and `stack` takes down what is opened."""
+        self._processes = processes
+        self._order = order
         self._log = log
         self._notifier = Notifier()
-        self._processes = Processes()
-        stack.callback(self._processes.kill_all)
         self._wakeups = Wakeups(stack)
         self._supervisor = Supervisor()
         self._readiness = Readiness(stack.enter_context(zmq.Context()), endpoints, log, clock())
@@ -55,7 +60,8 @@ class Launcher:
                 self._processes.send_if_running(CONTROL, signal.SIGHUP)
             self._act()
             self._notifier.tell(ready=self._readiness.is_ready)
-            if self._wakeups.wait(self._next_at() - clock()):
+            limit_s = 0.0 if self._processes.has_changed else self._next_at() - clock()
+            if self._wakeups.wait(limit_s, self._processes.fileno()):
                 self._look_at = clock()
             self._take_events(clock())
         return 1 if self._supervisor.failed else 0
@@ -70,8 +76,12 @@ class Launcher:
 
     def _take_events(self, now: float) -> None:
         """Tell the supervisor what happened, interfaces first: an ingress that ended with its own has not failed."""
-        ended = self._processes.reap()
-        if not self._supervisor.stopping and (ended or now >= self._look_at):
+        changes = self._processes.take_changes()
+        for instance, pid in changes.started:
+            self._log.debug("started", instance=instance, pid=pid)
+        for instance, reason in changes.refused:
+            self._log.error("cannot be started", instance=instance, reason=reason)
+        if not self._supervisor.stopping and (changes.ended or now >= self._look_at):
             self._look_at = now + LOOK_INTERVAL_S
             routed = [interface for interface in list_interfaces() if interface.is_ethernet and not interface.master]
             usable = [interface for interface in routed if interface.is_usable]
@@ -80,17 +90,18 @@ class Launcher:
                 down={interface.name: interface.index for interface in routed if not interface.is_up},
             )
             self._readiness.set_interfaces(usable, now)
-        for instance, status in ended:
+        for instance, status in changes.ended:
             if self._supervisor.on_exit(instance, status, now):
                 self._log.warning("service died", instance=instance, status=status)
-        if not self._supervisor.stopping and self._readiness.ask_when_due(now):
+        if not self._supervisor.stopping and self._readiness.ask_when_due(now, all_started=self._processes.all_started):
             self._supervisor.set_ready()
 
     def _act(self) -> None:
         for action in self._supervisor.actions(clock()):
-            if action.verb == "start":
-                pid = self._processes.start(action.instance, self._command(action.instance))
-                self._log.debug("started", instance=action.instance, pid=pid)
+            if action.verb == "start" and action.instance == FORK_SERVER:
+                self._log.debug("started", instance=FORK_SERVER, pid=self._processes.start_server())
+            elif action.verb == "start":
+                self._processes.start(self._order(action.instance))
             elif action.verb == "terminate":
                 self._processes.send(action.instance, signal.SIGTERM)
             else:

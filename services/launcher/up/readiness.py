@@ -1,7 +1,6 @@
 """Asks control until the router is ready, and says so in one line on stdout."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -15,7 +14,6 @@ ASK_INTERVAL_S: Final = 0.05
 _ASK_LIMIT_S: Final = 0.2
 _EXPLAIN_INTERVAL_S: Final = 5.0
 """So often a router that is not ready says in the log what it waits for."""
-_MAIN_TABLE: Final = Path("/proc/thread-self/net/route")
 
 
 class Readiness:
@@ -43,35 +41,35 @@ class Readiness:
         else:
             self._began_at = now
 
-    def ask_when_due(self, now: float) -> bool:
-        """Ask control if it is time to; return whether the router is ready, and say so the first time that it is."""
+    def ask_when_due(self, now: float, *, all_started: bool) -> bool:
+        """Ask control if it is time to; return whether the router is ready, and say so the first time that it is.
+
+        :param all_started: whether every service is a process. Until then nobody is asked, since an answer that does
+            not come, from a control that reads a large table, would hold up the start of the others.
+        """
         if self.is_ready or now < self.ask_at:
             return self.is_ready
         self.ask_at = now + ASK_INTERVAL_S
         if self._waits_for_interface:
             return False
-        status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S)
+        status = ask_status(self._context, self._endpoints, _ASK_LIMIT_S) if all_started else None
         if status is not None and status.ready and any(interface.forwarding for interface in status.interfaces):
             self.is_ready = True
-            print(ready_line(status, _route_count(), now - self._began_at), flush=True)
+            print(ready_line(status, now - self._began_at), flush=True)
         elif now >= self._explain_at:
             self._explain_at = now + _EXPLAIN_INTERVAL_S
-            waiting_for = (status.waiting_for or ["an interface with a carrier"]) if status else ["control's answer"]
+            silence = "control's answer" if all_started else "the services' imports"
+            waiting_for = (status.waiting_for or ["an interface with a carrier"]) if status else [silence]
             self._log.warning("not ready yet", waiting_for=waiting_for)
         return self.is_ready
 
 
-def ready_line(status: RouterStatus, routes: int, seconds: float) -> str:
+def ready_line(status: RouterStatus, seconds: float) -> str:
     """Return the line that says that a router is ready, with the interfaces that forward."""
     interfaces = [
         " ".join((interface.name, *(interface.addresses or ["without address"])))
         for interface in status.interfaces
         if interface.forwarding
     ]
-    return f"hopwire ready: {', '.join(interfaces)} ({routes} route{'' if routes == 1 else 's'}) in {seconds:.1f} s"
-
-
-def _route_count() -> int:
-    """Return the number of routes in the main table of this network namespace."""
-    with _MAIN_TABLE.open("rb") as table:
-        return max(0, sum(1 for _line in table) - 1)  # the first line names the columns
+    routes = f"{status.routes} route{'' if status.routes == 1 else 's'}"
+    return f"hopwire ready: {', '.join(interfaces)} ({routes}) in {seconds:.1f} s"

@@ -11,10 +11,15 @@ from typing import Final, Literal
 
 from services.common.restarts import GOOD_LIFE_S, TERMINATE_LIMIT_S, restart_pause_s
 
+FORK_SERVER: Final = "fork-server"
+"""The instance name of the process that makes all others."""
 SERVICES: Final = ("control", "arp", "forwarder")
+_ALWAYS: Final = (FORK_SERVER, *SERVICES)
 _INGRESS: Final = "ingress-"
 _STOP_RANKS: Final = {"forwarder": 1, "arp": 2, "control": 3}
-"""Who feeds others stops before them; control is last, since it puts the kernel's settings back. Ingress: 0."""
+"""Who feeds others stops before them; control is last, since it puts the kernel's settings back.
+
+Ingresses and the fork server: 0."""
 
 
 def ingress_of(interface: str) -> str:
@@ -61,7 +66,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         """Nothing runs yet: the first `actions` starts the services."""
-        self._wanted: dict[str, int] = dict.fromkeys(SERVICES, 0)
+        self._wanted: dict[str, int] = dict.fromkeys(_ALWAYS, 0)
         self._allowed: dict[str, int] = {}
         """May go on, but are neither started nor started again."""
         self._processes: dict[str, _Process] = {}
@@ -85,7 +90,7 @@ class Supervisor:
         :param down: interfaces whose ingress may go on if there is one: it receives again as soon as they are up,
             and so as soon as routes lead to them, while a new one takes its time to start.
         """
-        self._wanted = dict.fromkeys(SERVICES, 0) | {ingress_of(name): index for name, index in interfaces.items()}
+        self._wanted = dict.fromkeys(_ALWAYS, 0) | {ingress_of(name): index for name, index in interfaces.items()}
         self._allowed = {ingress_of(name): index for name, index in (down or {}).items()}
 
     def set_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""What ends the launcher's sleep: signals, the death of a child, and word from the kernel about an interface."""
+"""What ends the launcher's sleep: signals, a child's death, word of an interface from the kernel, the fork server."""
 
 import errno
 import math
@@ -31,9 +31,16 @@ class Wakeups:
         self._poll.register(self._links, select.POLLIN)
         self._poll.register(self._signals, select.POLLIN)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for an event, at most so long; return whether an interface appeared, vanished, or went up or down."""
+    def wait(self, seconds: float, words: int | None) -> bool:
+        """Wait for an event, at most so long; return whether an interface appeared, vanished, or went up or down.
+
+        :param words: a descriptor that ends the sleep as well when it can be read: what the fork server says.
+        """
+        if words is not None:
+            self._poll.register(words, select.POLLIN)
         self._poll.poll(None if math.isinf(seconds) else max(0.0, seconds) * 1000)
+        if words is not None:
+            self._poll.unregister(words)
         _drain(self._signals)
         return _drain(self._links)
 

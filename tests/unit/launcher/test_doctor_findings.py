@@ -19,6 +19,7 @@ READY = RouterStatus(
     ready=True,
     waiting_for=[],
     warnings=[],
+    routes=2,
     interfaces=[
         InterfaceStatus(name="eth0", addresses=["10.0.10.20/24"], forwarding=True),
         InterfaceStatus(name="eth1", addresses=[], forwarding=False),

@@ -8,9 +8,11 @@ import pytest
 
 from services.common.endpoints import Endpoints
 from services.launcher.status import InterfaceStatus, RouterStatus
+from services.launcher.up.fork_protocol import Order
 from services.launcher.up.readiness import ready_line
-from services.launcher.up.run import Settings, service_command
+from services.launcher.up.router import service_order
 from services.launcher.up.run_directory import default_run_dir
+from services.launcher.up.settings import Settings
 
 LIMIT_S = 30.0
 
@@ -77,21 +79,20 @@ def test_each_namespace_has_a_run_directory_of_its_own() -> None:
     assert default_run_dir("blue") == Path("/run/hopwire-blue")
 
 
-def test_command_lines_of_the_services() -> None:
+def test_what_the_services_are_to_run() -> None:
     endpoints = Endpoints(Path("/run/x"))
     settings = Settings(config=Path("router.yaml"), log_level="debug", metrics_listen="127.0.0.1:9100")
-    common = ["--run-dir", "/run/x", "--log-level", "debug"]
-    python = [sys.executable, "-m"]
-    assert service_command("arp", endpoints, settings) == [*python, "services.arp", *common]
-    assert service_command("ingress-wan-1", endpoints, settings) == [
-        *python, "services.ingress", *common, "--interface", "wan-1",
-    ]  # fmt: skip
-    assert service_command("control", endpoints, settings) == [
-        *python, "services.control", *common, "--config", "router.yaml", "--metrics-listen", "127.0.0.1:9100",
-    ]  # fmt: skip
-    assert service_command("control", endpoints, Settings()) == [
-        *python, "services.control", "--run-dir", "/run/x",
-    ]  # fmt: skip
+    common = ("--run-dir", "/run/x", "--log-level", "debug")
+    assert service_order("arp", endpoints, settings) == Order("arp", "services.arp", common)
+    assert service_order("ingress-wan-1", endpoints, settings) == Order(
+        "ingress-wan-1", "services.ingress", (*common, "--interface", "wan-1")
+    )
+    assert service_order("control", endpoints, settings) == Order(
+        "control", "services.control", (*common, "--config", "router.yaml", "--metrics-listen", "127.0.0.1:9100")
+    )
+    assert service_order("control", endpoints, Settings()) == Order(
+        "control", "services.control", ("--run-dir", "/run/x")
+    )
 
 
 def test_the_ready_line_names_interfaces_addresses_routes_and_time() -> None:
@@ -100,8 +101,8 @@ def test_the_ready_line_names_interfaces_addresses_routes_and_time() -> None:
         InterfaceStatus(name="eth1", addresses=[], forwarding=True),
         InterfaceStatus(name="eth2", addresses=["192.168.7.1/24"], forwarding=False),
     ]
-    status = RouterStatus(ready=True, waiting_for=[], warnings=[], interfaces=interfaces, services=[])
-    assert ready_line(status, 12, 1.234) == (
+    status = RouterStatus(ready=True, waiting_for=[], warnings=[], routes=12, interfaces=interfaces, services=[])
+    assert ready_line(status, 1.234) == (
         "hopwire ready: eth0 192.168.1.1/24 10.0.0.1/8, eth1 without address (12 routes) in 1.2 s"
     )
-    assert ready_line(status, 1, 0.06).endswith(" (1 route) in 0.1 s")
+    assert ready_line(status.model_copy(update={"routes": 1}), 0.06).endswith(" (1 route) in 0.1 s")

@@ -25,7 +25,7 @@ NAMESPACE = f"upt{os.getpid()}"
 # What a service does: it writes its process id to a file, waits for SIGTERM, adds its name to another, and ends.
 # A file `INSTANCE.does` changes that. All these are beside the run directory, not in it.
 SERVICE = """
-    import os, signal, sys, time
+    import os, signal, sys
     from pathlib import Path
     instance, run_dir = sys.argv[1], Path(sys.argv[2])
     trace = run_dir.with_suffix(".trace")
@@ -42,7 +42,7 @@ SERVICE = """
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN if does == "hang" else stop)
     if instance == "control":
-        from fake_control import serve
+        from fake.service import serve
         serve(run_dir, trace, take=does == "take")
     (trace / f"{instance}.pid").write_text(str(os.getpid()))
     while True:
@@ -69,7 +69,7 @@ CONTROL = """
             carrier = not (trace / "no-carrier").exists()
             missing = [one.name for one in usable if not (trace / f"ingress-{one.name}.pid").exists()]
             return {
-                "ready": not missing, "waiting_for": missing, "warnings": [], "services": [],
+                "ready": not missing, "waiting_for": missing, "warnings": [], "services": [], "routes": 1,
                 "interfaces": [
                     {"name": one.name, "addresses": [str(address) for address in one.addresses], "forwarding": carrier}
                     for one in usable
@@ -87,11 +87,14 @@ LAUNCHER = """
     import sys
     from pathlib import Path
     from services.common.runtime import run_to_exit
-    from services.launcher.up import run
-    run.service_command = lambda instance, endpoints, _settings: [
-        sys.executable, {service!r}, instance, str(endpoints.run_dir)
-    ]
-    sys.exit(run_to_exit("hopwire", lambda: run.run_up(run.Settings({namespace!r}, Path(sys.argv[1])))))
+    from services.launcher.up import router, run
+    from services.launcher.up.fork_protocol import Order
+    from services.launcher.up.settings import Settings
+    run.PACKAGES = ("fake",)
+    router.service_order = lambda instance, endpoints, _settings: Order(
+        instance, "fake", (instance, str(endpoints.run_dir))
+    )
+    sys.exit(run_to_exit("hopwire", lambda: run.run_up(Settings({namespace!r}, Path(sys.argv[1])))))
 """
 
 
@@ -127,7 +130,7 @@ class Up:
                 [sys.executable, str(folder / "launcher.py"), str(run_dir)],
                 stdout=out,
                 stderr=err,
-                env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+                env=os.environ | {"PYTHONPATH": f"{Path.cwd()}:{folder}"},
             )
 
     @property
@@ -188,9 +191,15 @@ def set_link(name: str, state: str) -> None:
 def launch(namespace: str, tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Starts launchers; what is still there at the end is killed."""
     folder = tmp_path / "programs"
-    folder.mkdir()
-    launcher = LAUNCHER.format(service=str(folder / "service.py"), namespace=namespace)
-    for name, text in (("service.py", SERVICE), ("fake_control.py", CONTROL), ("launcher.py", launcher)):
+    (folder / "fake").mkdir(parents=True)
+    launcher = LAUNCHER.format(namespace=namespace)
+    programs = {
+        "fake/__init__.py": "",
+        "fake/__main__.py": SERVICE,
+        "fake/service.py": CONTROL,
+        "launcher.py": launcher,
+    }
+    for name, text in programs.items():
         (folder / name).write_text(textwrap.dedent(text))
     started: list[Up] = []
 

@@ -23,7 +23,7 @@ def running(interfaces: dict[str, int] | None = None, *, ready: bool = True) -> 
 
 def test_starts_the_services_at_once_and_one_ingress_an_interface() -> None:
     supervisor = Supervisor()
-    assert supervisor.actions(0.0) == start("control", "arp", "forwarder")
+    assert supervisor.actions(0.0) == start("fork-server", "control", "arp", "forwarder")
     assert supervisor.deadline() == float("inf")
     supervisor.set_interfaces({"eth0": 2, "eth1": 3})
     assert supervisor.actions(0.1) == start("ingress-eth0", "ingress-eth1")
@@ -58,6 +58,15 @@ def test_ten_seconds_of_life_forgive_earlier_deaths() -> None:
     supervisor.on_exit("arp", 1, 22.2)
     assert supervisor.deadline() == 22.2
     assert supervisor.actions(22.2) == start("arp")
+
+
+def test_a_fork_server_that_dies_is_restarted_like_a_service_and_takes_nobody_along() -> None:
+    supervisor = running({"eth0": 2})
+    assert supervisor.on_exit("fork-server", -9, 1.0)
+    assert supervisor.actions(1.0) == start("fork-server")
+    assert supervisor.on_exit("fork-server", -9, 1.5)
+    assert supervisor.deadline() == 1.6
+    assert supervisor.actions(1.6) == start("fork-server")
 
 
 def test_deaths_of_one_service_do_not_delay_another() -> None:
@@ -142,7 +151,8 @@ def test_an_ingress_that_does_not_heed_sigterm_is_killed_once() -> None:
 def test_stops_ingress_first_and_control_last() -> None:
     supervisor = running({"eth0": 2, "eth1": 3})
     supervisor.stop()
-    assert supervisor.actions(1.0) == terminate("ingress-eth0", "ingress-eth1")
+    assert supervisor.actions(1.0) == terminate("fork-server", "ingress-eth0", "ingress-eth1")
+    supervisor.on_exit("fork-server", -15, 1.0)
     supervisor.on_exit("ingress-eth1", 0, 1.1)
     assert supervisor.actions(1.1) == []
     supervisor.on_exit("ingress-eth0", 0, 1.2)
@@ -158,6 +168,7 @@ def test_stops_ingress_first_and_control_last() -> None:
 
 def test_stopping_kills_what_hangs_and_goes_on() -> None:
     supervisor = running()
+    supervisor.on_exit("fork-server", -9, 0.9)
     supervisor.stop()
     assert supervisor.actions(1.0) == terminate("forwarder")
     assert supervisor.deadline() == 6.0
@@ -174,7 +185,8 @@ def test_stopping_starts_nothing_any_more() -> None:
     supervisor.on_exit("arp", -9, 1.0)
     supervisor.stop()
     supervisor.set_interfaces({"eth0": 2, "eth1": 3})
-    assert supervisor.actions(10.0) == terminate("ingress-eth0")
+    assert supervisor.actions(10.0) == terminate("fork-server", "ingress-eth0")
+    supervisor.on_exit("fork-server", -15, 10.1)
     supervisor.on_exit("forwarder", -9, 10.1)
     supervisor.on_exit("ingress-eth0", 0, 10.2)
     assert supervisor.actions(10.2) == terminate("control"), "arp and forwarder are gone already"
@@ -194,7 +206,7 @@ def test_an_error_exit_before_the_router_was_ready_stops_everything() -> None:
     assert not supervisor.on_exit("control", 1, 0.2)
     assert supervisor.failed == "control"
     assert supervisor.stopping
-    assert supervisor.actions(0.2) == terminate("ingress-eth0")
+    assert supervisor.actions(0.2) == terminate("fork-server", "ingress-eth0")
     supervisor.on_exit("ingress-eth0", 1, 0.3)
     assert supervisor.failed == "control"
 
