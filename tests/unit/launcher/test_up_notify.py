@@ -1,7 +1,7 @@
 """systemd hears of the launcher that it lives, and when the router is ready."""
 
+import signal
 import socket
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +13,35 @@ import structlog
 from services.common.endpoints import Endpoints
 from services.common.notify import VARIABLE
 from services.launcher.up import loop
+from services.launcher.up.fork_protocol import Order
 from services.launcher.up.loop import Launcher
+from services.launcher.up.processes import Changes
 
-SLEEP = [sys.executable, "-c", "import signal; signal.pause()"]
+
+class Sleepers:
+    """Processes that do nothing until they are ended."""
+
+    has_changed = False
+    all_started = True
+
+    def __init__(self) -> None:
+        self._changes = Changes()
+
+    def start_server(self) -> int:
+        return 1
+
+    def start(self, order: Order) -> None:
+        self._changes.started.append((order.instance, 2))
+
+    def send(self, instance: str, number: signal.Signals) -> None:
+        self._changes.ended.append((instance, -number))
+
+    def fileno(self) -> None:
+        return None
+
+    def take_changes(self) -> Changes:
+        changes, self._changes = self._changes, Changes()
+        return changes
 
 
 class Listener:
@@ -51,9 +77,16 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
 def test_the_launcher_tells_that_it_lives(listener: Listener, tmp_path: Path, is_ready: bool, expected: bytes) -> None:
     flag: Any = listener
     with ExitStack() as stack:
-        launcher = Launcher(Endpoints(tmp_path), lambda _instance: SLEEP, structlog.get_logger(), stack)
+        processes: Any = Sleepers()
+        launcher = Launcher(
+            processes,
+            Endpoints(tmp_path),
+            lambda instance: Order(instance, "services.arp", ()),
+            structlog.get_logger(),
+            stack,
+        )
         launcher._readiness = SimpleNamespace(
-            is_ready=is_ready, ask_at=0.0, set_interfaces=lambda *_: None, ask_when_due=lambda _now: is_ready
+            is_ready=is_ready, ask_at=0.0, set_interfaces=lambda *_: None, ask_when_due=lambda _now, **_: is_ready
         )
         assert launcher.run(flag, SimpleNamespace(take=lambda: False)) == 0
     assert set(listener.messages) == {expected}
