@@ -237,7 +237,10 @@ class ControlService:
         self._take_reports(now)
         self._follow_arp(now)
         self._configuration.turn(now)
+        is_asked = self._rpc.has_requests
         malformed = self._rpc.serve() + self._remote.serve()
+        if is_asked:
+            self._mirror.follow()  # what somebody has just changed goes at once
         self._publish(now)
         if self._view.last_generation:
             malformed += self._state.answer_requests()

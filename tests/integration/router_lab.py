@@ -139,6 +139,12 @@ class Control:
         """Change something with control-cli, which then says nothing."""
         done = self.cli(*words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (words, done.stderr)
+        self.wait_until_followed()
+
+    def wait_until_followed(self) -> None:
+        """Wait until the forwarder forwards by all that control has told so far."""
+        told = self.ask("fib")["control_generation"]
+        wait_for("the forwarder follows control", lambda: self.ask("fib")["generation"] >= told)
 
     def show(self, *words: str) -> Any:
         """Return what control-cli shows as JSON."""

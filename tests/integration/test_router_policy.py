@@ -20,10 +20,12 @@ HOST1, HOST2 = "192.168.1.2", "192.168.0.2"
 @contextmanager
 def policy(control: Control, interface: str, **fields: object) -> Iterator[None]:
     control.ask("link.set", dev=interface, **fields)
+    control.wait_until_followed()
     try:
         yield
     finally:
         control.ask("link.set", dev=interface, **InterfacePolicy().model_dump())
+        control.wait_until_followed()
 
 
 @pytest.fixture

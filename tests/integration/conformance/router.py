@@ -169,6 +169,7 @@ class HopwireRouter(RouterUnderTest):
         if not method.startswith("route."):  # what follows from an address or a link, control learns by and by
             self._control.wait_for_reports()
         self._control.wait_until_ready()
+        self._control.wait_until_followed()
 
     def settle(self) -> None:
         self._control.settle()
@@ -180,6 +181,7 @@ class HopwireRouter(RouterUnderTest):
 
         wait_for(f"hopwire knows that {interface} has {'a' if up else 'no'} carrier", noticed)
         self._control.wait_until_ready(30.0)
+        self._control.wait_until_followed()
 
     def neighbour_count(self) -> int:
         return len(self._control.ask("neigh.show"))

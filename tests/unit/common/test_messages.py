@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -197,7 +197,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])  # on a machine that has no time for us
 @given(st.binary(max_size=200) | mutated() | shaped.map(lambda tree: b"\x01" + msgpack.packb(tree)))
 @example(b"\x01\x81\x90\x01")
 def test_any_bytes_are_a_message_or_give_the_one_error(data: bytes) -> None:
