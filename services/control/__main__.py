@@ -59,6 +59,7 @@ def main(
 
 
 def _run(run_dir: Path, origin: Origin, listen: str, *, manage_kernel: bool) -> None:
+    origin.config(origin.read())  # what is wrong with it is said before anything is made
     log = set_up_logging("control", origin.log_level or "info", origin.log_format)
     stop, reload = StopFlag(), ReloadFlag()
     with zmq.Context() as context:

@@ -140,7 +140,7 @@ def test_bad_settings_end_in_one_line(tmp_path: Path) -> None:
     unwritable.write_text("", encoding="utf-8")
     cases: list[tuple[dict[str, str], str]] = [
         ({"HOPWIRE_CONFIG": str(file)}, f"{file}:3:5: unknown key 'parameters.arp.max_neighbour'; did you mean"),
-        ({"HOPWIRE_LOG_LEVEL": "loud"}, "log level 'loud' is unknown; choose debug, info, warning or error"),
+        ({"HOPWIRE_LOG_LEVEL": "loud"}, "--log-level: 'loud' should be 'debug', 'info', 'warning' or 'error'"),
         ({"HOPWIRE_METRICS_LISTEN": "9100"}, "--metrics-listen: '9100' is not ADDRESS:PORT such as 127.0.0.1:9100"),
         ({"HOPWIRE_RUN_DIR": str(unwritable / "run")}, f"run directory {unwritable / 'run'}: Not a directory; choose"),
     ]
