@@ -59,7 +59,8 @@ def main(
 
 
 def _run(run_dir: Path, origin: Origin, listen: str, *, manage_kernel: bool) -> None:
-    origin.config(origin.read())  # what is wrong with it is said before anything is made
+    if not run_dir.exists():  # else it may hold what was in force, which goes on whatever the file says by now
+        origin.config(origin.read())
     log = set_up_logging("control", origin.log_level or "info", origin.log_format)
     stop, reload = StopFlag(), ReloadFlag()
     with zmq.Context() as context:
