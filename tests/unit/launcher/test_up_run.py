@@ -44,7 +44,8 @@ SERVICE = """
     if instance == "control":
         from fake.service import serve
         serve(run_dir, trace, take=does == "take")
-    (trace / f"{instance}.pid").write_text(str(os.getpid()))
+    (trace / f"{instance}.new").write_text(str(os.getpid()))
+    (trace / f"{instance}.new").rename(trace / f"{instance}.pid")  # whole or not at all: it may be killed
     while True:
         signal.pause()
 """
@@ -77,7 +78,8 @@ CONTROL = """
             }
 
         server = RpcServer(zmq.Context(), Endpoints(run_dir).control_rpc, status)
-        (trace / "control.pid").write_text(str(os.getpid()))
+        (trace / "control.new").write_text(str(os.getpid()))
+        (trace / "control.new").rename(trace / "control.pid")
         while True:
             server.socket.poll()
             server.serve()
