@@ -2,7 +2,6 @@
 
 import errno
 import os
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from services.common.netlink import (
     NLMSG_ERROR,
     RECEIVE_BYTES,
 )
+from services.common.waiting import is_readable
 from services.control.kernel_types import DumpError, KernelEvent, RouteBatch, Unsettled
 from services.control.netlink_messages import (
     ADDRESS_HEADER,
@@ -269,7 +269,7 @@ class KernelNetlink:
 
         :raises OSError: it has nothing ready for too long.
         """
-        if not select.select([self._requests], [], [], _DUMP_TIMEOUT_S)[0]:
+        if not is_readable(self._requests, _DUMP_TIMEOUT_S):
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         datagrams: list[tuple[int, int]] = []
         end = 0
@@ -281,7 +281,7 @@ class KernelNetlink:
             if self._is_answer(room[end : end + size]):
                 datagrams.append((end, end + size))
                 end += size + 3 & ~3
-        is_drained = not select.select([self._requests], [], [], 0)[0]
+        is_drained = not is_readable(self._requests)
         return _Part(np.frombuffer(room, np.uint8), datagrams, is_drained)
 
     def _dump(self, kind: int, request: bytes) -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """What the ingress process does with frames: into the ring, to arp, into messages; and what it counts."""
 
 import os
-import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from ingress_rig import (
 
 from services.common.frame_ring import SLOTS, RingConsumer
 from services.common.messages import FrameBatch, decode, decode_frames
+from services.common.waiting import is_readable
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -152,7 +152,7 @@ def test_the_bell_rings_once_for_a_sleeping_consumer(router: Router, ring: RingC
         ring.give_back(ring.available())
         assert ring.go_to_sleep()
         host.send(frame(text))
-        assert select.select([router.bell.fileno()], [], [], LIMIT_S)[0]
+        assert is_readable(router.bell, LIMIT_S)
         assert os.read(router.bell.fileno(), 10) == b"\0"
         take(ring, 1)
 

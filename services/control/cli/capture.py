@@ -1,7 +1,6 @@
 """`capture`: the frames that the services see, as pcapng into a file or a pipe."""
 
 import os
-import select
 import signal
 import stat
 import sys
@@ -22,6 +21,7 @@ from services.common.pcapng import (
     section_header,
 )
 from services.common.tap import Record, Wish
+from services.common.waiting import is_writable
 from services.control.cli.filter_grammar import compile_filter
 from services.control.cli.grammar import Request
 from services.control.cli.monitor import Presence
@@ -93,7 +93,7 @@ class Sink:
         """
         view = memoryview(data)
         while view:
-            if self._may_block and not select.select([], [self._descriptor], [], _STOP_LOOK_S)[1]:
+            if self._may_block and not is_writable(self._descriptor, _STOP_LOOK_S):
                 if self._stopped.is_set:
                     return False
                 continue

@@ -1,12 +1,12 @@
 """Showing something again and again: on a terminal a screen, elsewhere one text behind the other."""
 
 import contextlib
-import select
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from services.common.waiting import is_readable
 from services.control.cli.tables import Section, renderables
 
 _QUIT: Final = ("q", "Q")
@@ -55,7 +55,7 @@ def _keys() -> Iterator[Callable[[float], bool]]:
     def wait(seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in (*_QUIT, ""):
+            if is_readable(sys.stdin, left) and sys.stdin.read(1) in (*_QUIT, ""):
                 return True
         return False
 

@@ -14,7 +14,6 @@ import errno
 import gc
 import os
 import runpy
-import select
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import BinaryIO, Final
 
+from services.common.waiting import is_readable
 from services.launcher.up.fork_protocol import Born, Loaded, Order, Refused, receive, send
 from services.launcher.up.lineage import end_with
 from services.launcher.up.process_title import ROOM, set_title
@@ -45,7 +45,7 @@ def serve(channel: socket.socket, packages: Sequence[str]) -> Order | None:
     for package in packages:
         import_module(f"{package}.service")
         send(channel, Loaded(package))
-        while select.select([channel], [], [], 0)[0]:  # who is loaded need not wait for the others
+        while is_readable(channel):  # who is loaded need not wait for the others
             if not isinstance(order := receive(channel), Order):
                 return None
             if _carry_out(channel, order):

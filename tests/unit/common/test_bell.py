@@ -1,16 +1,16 @@
 """The named pipe that wakes a sleeper."""
 
-import select
 from pathlib import Path
 
 import pytest
 
 from services.common.bell import Bell
 from services.common.errors import HopwireError
+from services.common.waiting import is_readable
 
 
 def readable(bell: Bell) -> bool:
-    return bool(select.select([bell.fileno()], [], [], 0)[0])
+    return is_readable(bell)
 
 
 @pytest.fixture

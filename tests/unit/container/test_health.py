@@ -19,9 +19,12 @@ def answering(text: str, *, healthy: bool) -> Iterator[None]:
     """Be process 1: this test and a child of it are in one mount namespace."""
     server = HealthServer()
     done, stop = socket.socketpair()
+    poll = select.poll()
+    for descriptor in (server, done):
+        poll.register(descriptor, select.POLLIN)
 
     def serve() -> None:
-        while done not in select.select([server, done], [], [])[0]:
+        while done.fileno() not in dict(poll.poll()):
             server.answer(text, healthy=healthy)
 
     thread = threading.Thread(target=serve)

@@ -259,14 +259,15 @@ def test_a_server_that_cannot_import_says_why(rig: Rig, capfd: pytest.CaptureFix
 def test_all_end_when_the_launcher_is_killed(rig: Rig, *, stopped: bool) -> None:
     """The services are asked to; the fork server ends even if it stands still."""
     launcher = f"""
-        import os, pathlib, select, sys, time
+        import os, pathlib, sys, time
+        from services.common.waiting import is_readable
         from services.launcher.up.fork_protocol import Order
         from services.launcher.up.processes import Processes
         processes = Processes(["fake"])
         server = processes.start_server()
         processes.start(Order("arp", "fake", ("heed", {str(rig.trace("arp"))!r})))
         while not processes.take_changes().started:
-            select.select([processes.fileno()], [], [])
+            is_readable(processes, 60)
         print(server, flush=True)
         time.sleep(60)
     """
