@@ -85,10 +85,15 @@ def arp_payload(operation: int, sender_mac: bytes, sender: int, target: int, tar
     return head + sender_mac + sender.to_bytes(4, "big") + target_mac + target.to_bytes(4, "big")
 
 
+opened: list["Network"] = []
+"""Those of the test that runs; it is the fixture of conftest.py that closes them."""
+
+
 class Network:
     """The router's side of a network; what it sends, publishes and hands back is kept."""
 
     def __init__(self, directory: Path, arp: ArpParameters | None = None, random: float = 0.5) -> None:
+        opened.append(self)
         self.now = 1000.0
         self.counters = CounterBlock(directory / "arp.bin")
         self.resolver = Resolver(lambda: random)
@@ -110,6 +115,12 @@ class Network:
         self.control(state)
         self.advance(2.0)
         self.sent.clear()  # the announcements
+
+    def close(self) -> None:
+        """Let go of the mapped files."""
+        opened[:] = [other for other in opened if other is not self]
+        self.insight.close()
+        self.counters.close()
 
     # --- Outward, as the service's shell offers it
 

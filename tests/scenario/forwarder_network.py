@@ -124,10 +124,15 @@ class IcmpMessage(NamedTuple):
     data: bytes
 
 
+opened: list["Network"] = []
+"""Those of the test that runs; it is the fixture of conftest.py that closes them."""
+
+
 class Network:
     """The router's side of a network; what it sends and hands to arp is kept."""
 
     def __init__(self, directory: Path, icmp: IcmpParameters | None = None) -> None:
+        opened.append(self)
         self.now = 1000.0
         self.unix_time = 0.0
         self.cost_us = 0
@@ -164,6 +169,12 @@ class Network:
         self.learn(ETH0, HOST1, HOST1_MAC)
         self.learn(ETH1, HOST2, HOST2_MAC)
         self.learn(ETH2, GATEWAY, GATEWAY_MAC)
+
+    def close(self) -> None:
+        """Let go of the mapped files."""
+        opened[:] = [other for other in opened if other is not self]
+        self.insight.close()
+        self.counters.close()
 
     def control(self, state: RouterState) -> None:
         self.tables.apply_router_state(state)

@@ -1,6 +1,7 @@
 """Any bytes and any order of events: nothing is raised, every frame is accounted for, every bound holds."""
 
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from arp_network import ETH0, ETH1, HOST, HOST_MAC, MAC0, NEW_MAC, OWN0, Network, arp_payload, interface
@@ -29,8 +30,7 @@ arp_frames = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.one_of(arp_frames, st.binary(min_size=10, max_size=90)), packet_types, interfaces)))
 def test_any_bytes_as_arp(frames: list[tuple[bytes, int, int]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        network = Network(Path(directory), BOUNDS)
+    with tempfile.TemporaryDirectory() as directory, closing(Network(Path(directory), BOUNDS)) as network:
         network.datagram()
         for data, packet_type, on in frames:
             network.hear_frame(data, packet_type, on)
@@ -54,8 +54,7 @@ events = st.one_of(
 @given(st.lists(events, max_size=60))
 @example([("datagram", HOST, ETH0, 100, False), ("time", 3.0), ("forwarder", False), ("datagram", HOST, ETH0, 9, True)])
 def test_any_order_of_events(happenings: list[tuple[object, ...]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        network = Network(Path(directory), BOUNDS)
+    with tempfile.TemporaryDirectory() as directory, closing(Network(Path(directory), BOUNDS)) as network:
         for happening in happenings:
             apply(network, *happening)
             network.check_balance()
