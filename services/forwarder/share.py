@@ -11,6 +11,9 @@ _WEIGHT: Final = 0.1
 """Of the latest costs in what a frame is taken to cost."""
 _LEAST_S: Final = 1e-6
 """No frame costs less: a clock that stands still must not make them free."""
+_MOST_S: Final = 250e-6
+"""No frame is taken to cost more: after super-frames in fifty parts each, a burst of small ones must not be turned
+away. What they really cost is spent all the same."""
 
 
 class TimeShare:
@@ -45,5 +48,5 @@ class TimeShare:
         if frames == 0:
             return
         if seconds is not None:
-            self._cost += (max(seconds / frames, _LEAST_S) - self._cost) * _WEIGHT
+            self._cost += (min(max(seconds / frames, _LEAST_S), _MOST_S) - self._cost) * _WEIGHT
         self._credit = max(-self._burst, self._credit - (frames * self._cost if seconds is None else seconds))

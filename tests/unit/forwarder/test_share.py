@@ -41,9 +41,27 @@ def test_frames_without_a_measurement_cost_what_they_are_taken_to() -> None:
 def test_dearer_frames_become_fewer() -> None:
     share = full()
     for number in range(100):
-        share.spend(1, 10 * COST_S)
+        share.spend(1, 2 * COST_S)
         share.frames(float(number), 1.0)  # the credit is full again each time
-    assert 50 <= share.frames(1000.0) <= 51
+    assert 250 <= share.frames(1000.0) <= 251
+
+
+def test_a_burst_goes_through_after_frames_that_were_much_dearer() -> None:
+    share = full()
+    for number in range(1000):
+        share.spend(1, 30 * COST_S)  # a super-frame in fifty parts
+        share.frames(float(number), 1.0)
+    assert share.frames(1000.0) >= 200
+
+
+def test_under_a_flood_of_much_dearer_frames_only_the_share_is_spent() -> None:
+    share = full()
+    cost, spent, milliseconds = 30 * COST_S, 0.0, 10_000
+    for number in range(1, milliseconds + 1):
+        frames = min(10, share.frames(number / 1000))  # as many as the budget of a batch lets through
+        share.spend(frames, frames * cost)
+        spent += frames * cost
+    assert spent < milliseconds / 1000 * BUSY_SHARE + BURST_S + 10 * cost
 
 
 def test_what_costs_more_than_there_is_in_hand_is_owed() -> None:
