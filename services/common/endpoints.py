@@ -94,6 +94,11 @@ class Endpoints:
         """Return the file of one service's counters."""
         return self.run_dir / "counters" / f"{instance}.bin"
 
+    @property
+    def nat_sessions(self) -> Path:
+        """The forwarder's file of NAT sessions."""
+        return self.run_dir / "nat-sessions.bin"
+
     def lock(self, instance: str) -> Path:
         """Return the file that the one running process of an instance holds locked."""
         return self.run_dir / f"{instance}.lock"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.common.wire import ethernet, virtio_net
 
@@ -189,6 +190,7 @@ class RouterState(_Part):
     paths_gone: list[int] = []
     routes: bytes = Field(default=b"", description="see `pack_routes`; applied after the paths")
     parameters: Parameters | None = None
+    nat: NatRules | None = Field(default=None, description="rules of address translation, all of them")
 
 
 class Neighbour(_Part):
@@ -256,6 +258,15 @@ class RpcReply(_Part):
     error: RpcError | None = None
 
 
+class NatFigures(_Part):
+    """How full the forwarder's table of sessions is."""
+
+    sessions: dict[Name, Count] = Field(description="by protocol and state")
+    capacity: Count
+    opened: Count = Field(description="sessions since the table was made")
+    ports: dict[Name, dict[Name, Count]] = Field(description="ports in use, by outside address and protocol")
+
+
 class Report(_Part):
     """Service → control, a few times a second: it lives, and this is what it has counted so far."""
 
@@ -267,6 +278,7 @@ class Report(_Part):
     interfaces: list[InterfaceIndex] = Field(description="the interfaces it serves")
     generation: Number = Field(default=0, description="the last sequence number of control's state it has applied")
     counters: dict[InterfaceIndex, dict[Name, Count]] = Field(description="by interface index and `Counter` name")
+    nat: NatFigures | None = Field(default=None, description="of the forwarder, while it translates")
 
 
 Message = Annotated[

@@ -17,7 +17,7 @@ from services.common.bus import connected, try_send
 from services.common.counters import CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
-from services.common.messages import InterfaceIndex, Report, encode
+from services.common.messages import InterfaceIndex, NatFigures, Report, encode
 
 POLL_MS: Final = 250
 """The longest a service sleeps before it looks whether it shall stop."""
@@ -92,7 +92,13 @@ class Reporter:
         self._next_at = float("-inf")
 
     def report_when_due(
-        self, now: float, *, ready: bool, interfaces: list[InterfaceIndex], generation: int = 0
+        self,
+        now: float,
+        *,
+        ready: bool,
+        interfaces: list[InterfaceIndex],
+        generation: int = 0,
+        nat: NatFigures | None = None,
     ) -> None:
         """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out."""
         if now < self._next_at:
@@ -106,6 +112,7 @@ class Reporter:
             interfaces=interfaces,
             generation=generation,
             counters=self._counters.snapshot(),
+            nat=nat,
         )
         try_send(self._socket, [encode(report)])
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from services.common.errors import HopwireError
+from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.control.policies import EVERY_INTERFACE
 
@@ -79,6 +80,7 @@ class Config(BaseModel):
         Mapping[Annotated[str, AfterValidator(_interface_name)], InterfacePolicy], AfterValidator(_with_those_of_all)
     ] = Field({}, description="the policy of each interface by its name; `*` for all that have no entry")
     parameters: Parameters = Parameters()
+    nat: NatRules = NatRules()
 
 
 def load(path: Path) -> Config:

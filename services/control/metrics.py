@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from services.common.counters import Counter, Kind
+from services.common.messages import NatFigures
 from services.control.config import listen_address
 from services.control.reports import ServiceHealth
 
@@ -53,6 +54,7 @@ class MetricsSnapshot(NamedTuple):
     neighbours: Mapping[str, int] = {}
     """Neighbours with a known MAC, by interface name."""
     in_flight: int = 0
+    nat: NatFigures | None = None
 
 
 class MetricsCollector(Collector):
@@ -75,7 +77,25 @@ class MetricsCollector(Collector):
         yield _gauge("routes", "destinations in the routing table", ["kind"], routes)
         neighbours = [([name], snapshot.neighbours.get(name, 0)) for name in snapshot.interfaces]
         yield _gauge("neighbours", "neighbours whose MAC is known", ["interface"], neighbours)
+        if snapshot.nat is not None:
+            yield from _nat(snapshot.nat)
         yield _gauge("in_flight_frames", "frames without a fate yet; 0 at rest", [], [([], snapshot.in_flight)])
+
+
+def _nat(figures: NatFigures) -> Iterable[Metric]:
+    """Return the metrics of address translation; refusals are among the dropped frames, by reason."""
+    sessions = [([state], number) for state, number in figures.sessions.items()]
+    yield _gauge("nat_sessions", "sessions of address translation, by protocol and state", ["state"], sessions)
+    yield _gauge("nat_sessions_limit", "sessions at most", [], [([], figures.capacity)])
+    opened = CounterMetricFamily("hopwire_nat_sessions_opened", "sessions opened since the table was made")
+    opened.add_metric([], figures.opened)
+    yield opened
+    ports = [
+        ([address, protocol], number)
+        for address, by_protocol in figures.ports.items()
+        for protocol, number in by_protocol.items()
+    ]
+    yield _gauge("nat_ports_in_use", "ports in use of an outside address", ["address", "protocol"], ports)
 
 
 def _counters(snapshot: MetricsSnapshot) -> Iterable[Metric]:

@@ -21,6 +21,7 @@ from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
+from services.common.guard import TranslatedPorts
 from services.common.kernel_settings import (
     NEXTHOP_COMPATIBILITY,
     KernelOwnership,
@@ -36,6 +37,8 @@ from services.control.kernel_changes import KernelChanges
 from services.control.live_parameters import LiveParameters
 from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
+from services.control.nat_ports import translated_ports
+from services.control.nat_store import NatStore, nat_path
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
@@ -82,6 +85,7 @@ class ControlService:
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
         self._owned: list[str] | None = None
+        self._translated: list[TranslatedPorts] = []
         self._netlink = KernelNetlink()
         self._rib = Rib(InterfacePolicies(config.interfaces))
         self._mirror = KernelMirror(self._netlink, self._rib)
@@ -91,6 +95,7 @@ class ControlService:
         self._permanent = PermanentNeighbours(
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
+        self._nat = NatStore(config.nat, nat_path(endpoints.run_dir))
         self._silent: set[str] = set()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
         self._collector = MetricsCollector()
@@ -110,7 +115,7 @@ class ControlService:
             context,
             endpoints.control_state,
             endpoints.control_snapshot,
-            lambda: self._rib.full_state(self._parameters),
+            lambda: self._rib.full_state(self._parameters, self._nat.current),
         )
         self._inbox = bound(context, zmq.PULL, endpoints.control_reports)
         self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
@@ -126,6 +131,7 @@ class ControlService:
             forwarder=self._forwarder,
             arp=self._arp,
             permanent=self._permanent,
+            nat=self._nat,
             clock=clock,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
@@ -209,6 +215,8 @@ class ControlService:
                 self._log.info("configured, but not there yet", interface=name)
         if self._permanent.take_changed() | self._live.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
+        if self._nat.take_changed():
+            changes = (changes or RouterState()).model_copy(update={"nat": self._nat.current})
         if changes is not None:
             self._state.publish(changes, now)
             self._view.last_generation = self._state.sequence
@@ -220,7 +228,8 @@ class ControlService:
 
     def _own_interfaces(self) -> None:
         names = self._rib.ethernet_names
-        if names == self._owned:
+        translated = self._translated_ports() if names else []
+        if names == self._owned and translated == self._translated:
             return
         if self._ownership is None:
             self._ownership_warnings = shortcomings(names)
@@ -228,12 +237,17 @@ class ControlService:
             if self._rib.lacks_next_hops and read_setting(NEXTHOP_COMPATIBILITY) == "0":  # `take` makes the kernel tell
                 self._rib.unsettled = "the kernel has told no next hops of nexthop objects"
             try:
-                self._ownership_warnings = self._ownership.take(names)
+                self._ownership_warnings = self._ownership.take(names, translated)
             except HopwireError as error:
                 if self._owned is None:
                     raise
                 self._ownership_warnings = [error.message]
         self._owned = names
+        self._translated = translated
+
+    def _translated_ports(self) -> list[TranslatedPorts]:
+        """Return what of the router's own addresses is the translator's, so that the kernel does not answer there."""
+        return translated_ports(self._nat.current, self._rib.interfaces)
 
     def _take_reports(self, now: float) -> None:
         for _ in range(REPORTS_PER_TURN):
@@ -267,7 +281,7 @@ class ControlService:
         self._read_counts(silent - self._silent)  # what they counted after their last report
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
-        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning])]
+        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning, self._nat.warning])]
         if self._metrics is not None:
             self._metrics.start_when_due(now)
             warnings += [self._metrics.warning] if self._metrics.warning else []

@@ -110,6 +110,7 @@ class RouterView:
             routes=self._rib.routes_by_kind(),
             neighbours={self._rib.interface_name(index): number for index, number in neighbours.items()},
             in_flight=balance(by_interface).in_flight,
+            nat=self._reports.nat(),
         )
 
     def _readiness(self, now: float) -> Readiness:

@@ -29,6 +29,8 @@ from services.forwarder.datagram import (
     validate,
 )
 from services.forwarder.fib import lookup
+from services.forwarder.nat.layout import ACTIVE as NAT_ACTIVE
+from services.forwarder.nat.translation import View, translate_batch, translate_destinations
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
@@ -75,6 +77,7 @@ SLOW_VERDICTS: Final = frozenset(
         Counter.OPTIONS_FILLED,
         Counter.ECHO_ANSWERED,
         Counter.WAITING,
+        Counter.NAT_FRAGMENT_HELD,
         Counter.DROP_TTL_EXCEEDED,
         Counter.DROP_NO_ROUTE,
         Counter.DROP_UNREACHABLE,
@@ -107,6 +110,12 @@ class Batch(NamedTuple):
     mtu: npt.NDArray[np.int64]
     row: npt.NDArray[np.int64]
     """Of the neighbour it goes to."""
+    nat: npt.NDArray[np.int64]
+    """What the frame is to the translator: see `nat.translation`."""
+    session: npt.NDArray[np.int64]
+    """The session it belongs to << 1 | its direction, or ABSENT."""
+    destination: npt.NDArray[np.int64]
+    """What the route is looked up for, where there is a translator."""
     slow: npt.NDArray[np.int64]
     """The numbers of the frames for the slow path, packed to the front."""
     allowance: npt.NDArray[np.int64]
@@ -224,6 +233,8 @@ def _route(area: Any, start: Any, packet_type: Any, in_slot: Any, tables: Any, b
     options = judge_options(area, ip) if area[ip] & 0xF > 5 else UNDECIDED
     if options == _SOURCE_ROUTED:
         return options  # also to the router itself: it is the one that a source route names next
+    if tables.nat.scalars[NAT_ACTIVE]:
+        destination = batch.destination[number]
     answer = resolve(tables, destination, flow_hash(area, ip, tables.flow_seed))
     if answer.kind == LOCAL:
         return _to_router(area, ip, packet_type)
@@ -328,6 +339,10 @@ def forward_batch(
     """
     _load_and_validate(area, descriptors, first, count, tables, batch)
     known = in_slot != NO_SLOT and tables.interface_up[in_slot]
+    translating = known and tables.nat.scalars[NAT_ACTIVE]
+    view = View(batch.start, batch.verdict, batch.slot, batch.nat, batch.session, batch.destination)
+    if translating:
+        translate_destinations(tables.nat, area, count, in_slot, view)
     for number in range(count):
         if batch.verdict[number] == UNDECIDED:
             batch.verdict[number] = (
@@ -335,6 +350,8 @@ def forward_batch(
                 if known
                 else _UNKNOWN_INTERFACE
             )
+    if translating:
+        translate_batch(tables.nat, area, count, in_slot, view)
     slow = touched = redirects = exceptions = 0
     hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):

@@ -11,6 +11,7 @@ from services.common.counters import BY_COLUMN, COLUMNS, Counter
 from services.common.messages import RpcError
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.common.wire.checksum import internet_checksum
+from services.forwarder.nat.layout import UNUSED
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
 from services.forwarder.pipeline import forward_batch, make_batch, make_queues
 from services.forwarder.resolution import NO_SLOT, Resolution
@@ -106,7 +107,7 @@ def _probe(tables: ForwardingTables, destination: int, source: int, interface: i
     area = np.frombuffer(bytearray(bytes(virtio_net.HEADER_BYTES) + frame + bytes(64)), np.uint8)
     descriptors = np.array([(0, len(frame), ethernet.PACKET_HOST, 0)], np.int64)
     batch = make_batch()
-    unmarked = tables.arrays._replace(used=tables.arrays.used.copy())  # no frame goes to the neighbour
+    unmarked = tables.arrays._replace(used=tables.arrays.used.copy(), nat=UNUSED)  # nothing is sent, no session begins
     counters = np.zeros(COLUMNS, np.int64)
     forward_batch(area, area.ctypes.data, descriptors, 0, 1, in_slot, unmarked, batch, make_queues(), counters)
     verdict = BY_COLUMN[int(batch.verdict[0])]

@@ -47,6 +47,7 @@ from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretc
 from services.forwarder.slow_work import SlowWork
 from services.forwarder.slowpath import SlowPath
 from services.forwarder.tables import ForwardingTables
+from services.forwarder.translating import Translating
 from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
@@ -77,6 +78,8 @@ class Forwarder:
         self._egress = Egress(self._queues, self.counters)
         self._parameters = Parameters()
         self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock(), time.time)
+        fragments = self._slow_path.fragments
+        self._nat = Translating(endpoints.nat_sessions, self._tables, fragments, self.counters, log)
         self._ports = Ports(endpoints, self.counters, log)
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
@@ -124,6 +127,7 @@ class Forwarder:
                     self._serve_sockets(now)
                 elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
+            self._nat.keep_house(now, self._forward)
             self._work.allow(self._batch.allowance, now, slept_s)
             stretch: Stretch = forward_rings(
                 self._rings,
@@ -287,6 +291,7 @@ class Forwarder:
         if state.interfaces or state.interfaces_gone or state.full:
             self._open_sockets()
             self._rings = self._ports.table(self._tables.slots)
+        self._nat.follow(state, now)
         if state.full:
             self._refresh_ports()
             self._housekeeping_at = now
@@ -319,11 +324,14 @@ class Forwarder:
             # those it sends by: where frames come from shows only when some do, since they may come inside messages
             interfaces=sorted(self._egress.open_slots().values()),
             generation=self._generation,
+            nat=self._nat.figures(),
         )
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
+        if method.startswith("nat."):
+            return self._nat.answer(method, params, clock())
         return questions.answer(self._tables, self._generation, method, params)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ Results have the keys of `ip -j`; docs/control-cli.md says which keys are hopwir
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from services.control.cli import nat_view
 from services.control.cli.counter_view import counters
 from services.control.cli.figure_views import drops, fib, traffic
 from services.control.cli.tables import Column, Section, table
@@ -215,6 +216,8 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "link.show": _links,
     "neigh.show": _neighbours,
     "neigh.probe": _neighbours,
+    "nat.show": nat_view.overview,
+    "nat.sessions": nat_view.sessions,
     "config.show": _config,
     "counters": counters,
     "status": _status,

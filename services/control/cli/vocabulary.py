@@ -8,6 +8,7 @@ since the first match decides what an abbreviation means. Words of `ip` that are
 from collections.abc import Mapping
 from typing import Final
 
+from services.control.cli.nat_verbs import NAT_VERB_WORDS, NAT_VERBS
 from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
@@ -130,6 +131,7 @@ OBJECTS: Final = (
     Keyword("show", "show"),
     Keyword("top", "top"),
     Keyword("config", "config"),
+    Keyword("nat", "nat"),
     Keyword("version", "version"),
     Keyword("help", HELP),
 )
@@ -180,6 +182,7 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("help", HELP),
     ),
     "config": (*SHOW, Keyword("set", "set"), Keyword("help", HELP)),
+    "nat": NAT_VERB_WORDS,
 }
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
@@ -279,6 +282,7 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
             at_least_one=tuple(word.key for word in _PARAMETER_WORDS),
         ),
     },
+    "nat": NAT_VERBS,
 }
 
 SINGLE: Final[Mapping[str, Verb]] = {
