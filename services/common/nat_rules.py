@@ -93,7 +93,7 @@ class NatRules(_Part):
     forward: tuple[Forward, ...] = Field((), max_length=MAX_FORWARDS)
     one_to_one: tuple[OneToOne, ...] = Field((), max_length=MAX_ONE_TO_ONE)
     first_port: Port = Field(20_000, description="of those given out on outside addresses")
-    last_port: Port = 59_999
+    last_port: Port = Field(59_999, description="of those given out")
     mapping: Literal["endpoint-independent", "address-and-port-dependent"] = Field(
         "endpoint-independent", description="RFC 4787 section 4.1"
     )
@@ -101,7 +101,7 @@ class NatRules(_Part):
         "address-dependent", description="RFC 4787 section 5"
     )
     max_sessions: Annotated[int, Field(ge=16, le=MAX_SESSIONS)] = Field(
-        262_144, description="Linux nf_conntrack_max; 128 bytes each in the run directory, 170 in memory"
+        262_144, description="Linux nf_conntrack_max; 128 bytes each in the run directory, 170 more in memory"
     )
     max_sessions_per_host: Annotated[int, Field(ge=1, le=MAX_SESSIONS)] = Field(
         65_536, description="sessions of one inside host"

@@ -24,8 +24,10 @@ from nat_lab import (
     udp_ask,
     wait_until_translating,
 )
-from router_lab import RouterLab, inside, second_address, wait_for
+from router_lab import RouterLab, inside, second_address, started, wait_for
 from router_traffic import Stream, Wire
+
+from services.launcher.lab.topologies import NAT
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -79,9 +81,7 @@ def _listening(lab: RouterLab) -> str:
 def test_traceroute(lab: RouterLab, method: str) -> None:
     """By ICMP and by UDP: the router, then the remote host, whose error quotes what was translated."""
     program = shutil.which("traceroute")
-    if program is None:
-        pytest.skip("no traceroute here; .ci/run installs it")
-    assert program
+    assert program, "apt-get install traceroute, as .ci/run does"
     seen = run(lab, "host1", program, "-n", method, "-q", "1", "-w", "5", REMOTE)
     hops = re.findall(r"^ *\d+ +([0-9.]+) ", seen, re.MULTILINE)
     assert hops == ["192.168.1.1", REMOTE], seen
@@ -164,3 +164,29 @@ def test_flush(lab: RouterLab) -> None:
         assert lab.control().ask("nat.flush")["sessions"] > 0
         assert not [one for one in sessions(lab.control()) if one["original"]["sport"] == 30_300]
         assert udp_ask(sender, (REMOTE, 7000)) == (OUT, 30_300, 1)
+
+
+def test_the_lab_that_comes_with_hopwire() -> None:
+    """Two hosts on a bridge, two routers, the first of which is configured to translate."""
+    with started(NAT, "l") as lab:
+        wait_until_translating(lab.control("router1"))
+        for host in ("host0", "host1"):
+            assert " 0% packet loss" in run(lab, host, "ping", "-c", "3", "-i", "0.2", "-W", "5", "192.168.2.2")
+        assert {one["reply"]["dst"] for one in sessions(lab.control("router1"))} == {"192.168.0.1"}
+
+
+def test_by_the_command_line(lab: RouterLab) -> None:
+    control = lab.control()
+    control.change("nat", "add", "one-to-one", "192.168.0.77", "to", INSIDE)
+    problem = "one-to-one 192.168.0.77: no interface has this address"
+    wait_for("the rule waits", lambda: control.show("nat", "show")["table"]["problems"] == [problem])
+    assert "masquerade" in control.cli("nat", "show").stdout
+    refused = control.cli("nat", "add", "masquerade", "eth1")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "File exists: masquerade eth1" in refused.stderr
+    assert control.cli("nat", "add", "tcp", OUT).returncode == 2
+    own = control.cli("nat", "add", "tcp", OUT, "port", "80", "to", OUT)
+    assert (own.returncode, "the router itself" in own.stderr) == (1, True)
+    control.change("nat", "del", "one-to-one", "192.168.0.77")
+    assert control.cli("nat", "del", "one-to-one", "192.168.0.77").returncode == 1
+    assert len(control.show("nat", "show")["rules"]) == 1

@@ -125,9 +125,12 @@ class RuleCompiler:
         if slot is None:
             self.problems.append(f"masquerade {rule.interface}: no such interface")
             return
-        addresses = [_number(text) for text in rule.addresses]
-        if not addresses:
-            addresses = [entry.address for entry in self._interfaces[slot].addresses[:1]]
+        own = [entry.address for entry in self._interfaces[slot].addresses]
+        addresses = [_number(text) for text in rule.addresses if _number(text) in own]
+        missing = [text for text in rule.addresses if _number(text) not in own]
+        self.problems += [f"masquerade {rule.interface}: it does not have the address {text}" for text in missing]
+        if not rule.addresses:
+            addresses = own[:1]
         numbers = [number for address in addresses if (number := self._address(address, slot)) is not None]
         if not numbers:
             self.problems.append(f"masquerade {rule.interface}: it has no address")

@@ -95,7 +95,7 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
         ),
         ("interfaces: [eth0]", "r.yaml:1:13: interfaces: a list should be a block of keys and values"),
         ("interfaces:\n  eth0:\n", "r.yaml:2:8: interfaces.eth0: '' should be a block of keys and values"),
-        ("zzz: 1", "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, parameters"),
+        ("zzz: 1", "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, parameters, nat"),
         (
             "parameters: {arp: {permanent_neighbours: [{interface: e, address: 1.2.3.4, mca: 3}]}}",
             "r.yaml:1:76: unknown key 'parameters.arp.permanent_neighbours.0.mca'; did you mean 'mac'?",

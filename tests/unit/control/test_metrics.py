@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.counters import DROPS, Counter, Kind
+from services.common.messages import NatFigures
 from services.control.metrics import RETRY_S, MetricsCollector, MetricsServer, MetricsSnapshot
 from services.control.reports import ServiceHealth
 
@@ -139,3 +140,32 @@ def test_close_ends_the_thread() -> None:
     with serving(MetricsCollector()):
         assert "metrics" in {thread.name for thread in threading.enumerate()}
     assert "metrics" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_address_translation_has_metrics_only_where_there_is_any() -> None:
+    """Sessions by protocol and state, ports in use; refusals are among the drops."""
+    figures = NatFigures(
+        sessions={"tcp established": 3, "udp": 1},
+        capacity=64,
+        opened=9,
+        ports={"192.168.0.1": {"tcp": 2, "udp": 1, "icmp": 0}},
+    )
+    collector = MetricsCollector()
+    collector.snapshot = SNAPSHOT
+    assert not [family for family in collector.collect() if "nat_" in family.name]
+    collector.snapshot = SNAPSHOT._replace(nat=figures)
+    samples = {
+        (one.name, *one.labels.values()): one.value
+        for family in collector.collect()
+        if "nat_" in family.name
+        for one in family.samples
+    }
+    assert samples == {
+        ("hopwire_nat_sessions", "tcp established"): 3,
+        ("hopwire_nat_sessions", "udp"): 1,
+        ("hopwire_nat_sessions_limit",): 64,
+        ("hopwire_nat_sessions_opened_total",): 9,
+        ("hopwire_nat_ports_in_use", "192.168.0.1", "tcp"): 2,
+        ("hopwire_nat_ports_in_use", "192.168.0.1", "udp"): 1,
+        ("hopwire_nat_ports_in_use", "192.168.0.1", "icmp"): 0,
+    }
