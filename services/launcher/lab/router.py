@@ -35,7 +35,7 @@ class RouterProcess:
             file.write_text(configuration, encoding="utf-8")
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                up_command(namespace, run_directory, file if configuration else None),
+                up_command(namespace, run_directory) + (["--config", str(file)] if configuration else []),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -73,10 +73,9 @@ class RouterProcess:
         return f"hopwire in {self._router} {what}; it wrote to stderr: {said}"
 
 
-def up_command(namespace: str, run_directory: Path, configuration: Path | None = None) -> list[str]:
+def up_command(namespace: str, run_directory: Path) -> list[str]:
     """Return the command that runs hopwire in a namespace."""
     arguments = ["--netns", namespace, "--run-dir", str(run_directory)]
-    arguments += ["--config", str(configuration)] if configuration else []
     return [sys.executable, "-m", "services.launcher", "up", *arguments]
 
 

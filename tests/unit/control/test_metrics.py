@@ -150,14 +150,15 @@ def test_address_translation_has_metrics_only_where_there_is_any() -> None:
         opened=9,
         ports={"192.168.0.1": {"tcp": 2, "udp": 1, "icmp": 0}},
     )
+    tables = ("hopwire_nat_sessions", "hopwire_nat_ports")
     collector = MetricsCollector()
     collector.snapshot = SNAPSHOT
-    assert not [family for family in collector.collect() if "nat_" in family.name]
+    assert not [family for family in collector.collect() if family.name.startswith(tables)]
     collector.snapshot = SNAPSHOT._replace(nat=figures)
     samples = {
         (one.name, *one.labels.values()): one.value
         for family in collector.collect()
-        if "nat_" in family.name
+        if family.name.startswith(tables)
         for one in family.samples
     }
     assert samples == {
