@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def run_nat(*, seconds: float, rounds: int, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"seconds": seconds, "samples": samples, "ratios": ratios(samples)}, indent=2))
     else:
-        Console().print(table(samples))
+        Console(width=None if sys.stdout.isatty() else 160).print(table(samples))
     return 0
 
 
