@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test conformance lint bench picture man install kernels lock clean help
+.PHONY: demo test e2e conformance lint bench picture man schema metrics install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
 	@echo "make test     run all tests (root, for those in network namespaces)"
 	@echo "make conformance  which rows of docs/conformance.md hold, on hopwire and on the kernel (root)"
+	@echo "make e2e      the lab of docker-compose.yml on a Docker engine"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
 	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
+	@echo "make schema   write docs/hopwire.schema.json anew, from the models that check the configuration"
+	@echo "make metrics  write docs/metrics.md and Grafana's dashboards anew, from the code"
 	@echo "make install  make $(VENV) and compile the kernels"
 	@echo "make lock     renew the pinned requirements"
 
@@ -26,6 +29,10 @@ ifdef PYTEST_ARGS
 else
 	$(BIN)/python tests/run_all.py
 endif
+
+# With a Docker engine, or one that is started for this run only; see tests/e2e/run.
+e2e: $(VENV)/.test
+	@PYTHON=$(BIN)/python tests/e2e/run $(PYTEST_ARGS)
 
 conformance: kernels $(VENV)/.test
 	@PYTHONPATH=tests/integration $(BIN)/python -m conformance.scorecard $(CONFORMANCE_ARGS)
@@ -44,6 +51,14 @@ picture: kernels
 
 man: $(VENV)/.runtime
 	$(BIN)/python -m services.control.cli.manual > docs/control-cli.1.new && mv docs/control-cli.1.new docs/control-cli.1
+
+schema: $(VENV)/.runtime
+	$(BIN)/python -m services.control.configuration.schema > docs/hopwire.schema.json.new && \
+		mv docs/hopwire.schema.json.new docs/hopwire.schema.json
+
+metrics: $(VENV)/.runtime
+	$(BIN)/python -m services.control.monitoring.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+	$(BIN)/python monitoring/grafana/generate.py
 
 install: kernels
 
@@ -72,12 +87,19 @@ $(VENV)/.lint: $(VENV)/.runtime requirements/lint.txt
 	@$(PIP) --requirement requirements/lint.txt
 	@touch $@
 
-# Pins with hashes for every platform; no registry's address gets into the files.
+# Pins with hashes for every platform; no registry's address gets into the files. runtime.txt is what all services and
+# the launcher need together; each image is built from the part that its service needs, with the same versions.
+LOCK = cd requirements && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 lock:
 	$(BIN)/python -m pip install --quiet uv
-	for purpose in build runtime test lint; do \
-		(cd requirements && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-emit-find-links --no-header --upgrade $$purpose.in --output-file $$purpose.txt) || exit 1; \
+	$(LOCK) --upgrade service.in kernels.in control.in launcher.in --output-file runtime.txt
+	$(LOCK) --constraint runtime.txt service.in --output-file service.txt
+	for part in kernels control; do \
+		($(LOCK) --constraint runtime.txt service.in $$part.in --output-file $$part.txt) || exit 1; \
+	done
+	for purpose in build test lint; do \
+		($(LOCK) --upgrade $$purpose.in --output-file $$purpose.txt) || exit 1; \
 	done
 
 clean:

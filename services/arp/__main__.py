@@ -8,7 +8,8 @@ import zmq
 
 from services.arp.service import ArpService
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit
 
 
 def main(
@@ -24,13 +25,14 @@ def main(
         ),
     ] = "",
     log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
+    log_format: LogFormat = AUTO,
 ) -> None:
     """Find out next hops' MACs, answer for the router's own addresses, and send the frames that waited."""
-    raise typer.Exit(run_to_exit("hopwire arp", lambda: _run(run_dir, listen, log_level)))
+    raise typer.Exit(run_to_exit("hopwire arp", lambda: _run(run_dir, listen, log_level, log_format)))
 
 
-def _run(run_dir: Path, listen: str, log_level: str) -> None:
-    log = set_up_logging("arp", log_level)
+def _run(run_dir: Path, listen: str, log_level: str, log_format: str) -> None:
+    log = set_up_logging("arp", log_level, log_format)
     stop = StopFlag()
     with zmq.Context() as context:
         service = ArpService(context, prepare_run_dir(run_dir), log, listen)

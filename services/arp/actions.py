@@ -54,6 +54,8 @@ class Count(NamedTuple):
     counter: Counter
     interface: int
     amount: int = 1
+    frame: Frame | None = None
+    """That was dropped, for the flight recorder."""
 
 
 class Conflict(NamedTuple):

@@ -1,5 +1,6 @@
 """Carrying out what the resolver asks for, and counting what became of every frame."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -7,7 +8,9 @@ import structlog
 
 from services.arp.actions import Action, AskRoute, Conflict, Count, Publish, Return, SendArp, Transmit, Withdraw
 from services.arp.deadlines import Key
-from services.common.counters import Counter, CounterBlock
+from services.common import tap
+from services.common.counters import Counter, CounterBlock, Kind
+from services.common.insight import Insight
 from services.common.messages import Frame, Neighbour, NeighbourState
 from services.common.wire import arp, ethernet, ipv4, virtio_net
 
@@ -30,18 +33,21 @@ class Effects:
         hand_back: Callable[[list[Frame]], bool],
         publish: Callable[[NeighbourState], None],
         log: structlog.stdlib.BoundLogger,
+        insight: Insight,
     ) -> None:
         """Take the outward functions.
 
         :param send: sends a virtio header and frame on an interface, and returns the drop reason or None.
         :param hand_back: sends a batch to the forwarder, and tells whether it could.
         :param publish: tells all subscribers of a change of neighbours.
+        :param insight: is shown the frames that come, leave and are dropped.
         """
         self._counters = counters
         self._send = send
         self._hand_back = hand_back
         self._publish = publish
         self._log = log
+        self._insight = insight
         self._changes: dict[Key, bytes | None] = {}
         self._questions: list[AskRoute] = []
         self._returned: list[Frame] = []
@@ -51,8 +57,10 @@ class Effects:
         """Carry out actions in their order."""
         for action in actions:
             match action:
-                case Count(counter, interface, amount):
+                case Count(counter, interface, amount, frame):
                     self._counters.add(counter, amount, interface)
+                    if frame is not None:
+                        self._note(counter, interface, frame)
                 case Transmit():
                     self._transmit(action)
                 case SendArp():
@@ -89,12 +97,26 @@ class Effects:
         questions, self._questions = self._questions, []
         return questions
 
+    def _note(self, fate: Counter, interface: int, frame: Frame) -> None:
+        """Show what became of a frame. The forwarder has shown those with datagrams as they came in."""
+        data = bytes(frame.data[_MACS_START:])
+        came_here = frame.out_interface == 0
+        if fate.kind is Kind.DROPPED:
+            kinds = tap.RECEIVED | tap.DROPPED if came_here else tap.DROPPED
+            self._insight.dropped(fate, interface or frame.in_interface, data, kinds)
+        elif came_here:
+            self._insight.received(interface, data, fate)
+
     def _transmit(self, action: Transmit) -> None:
         macs = action.destination + action.source
         for frame in action.frames:
             data = b"".join((frame.data[:_MACS_START], macs, frame.data[_MACS_END:]))
+            began_ns = time.time_ns()  # an answer may come before the call returns
             fate = self._send(action.interface, data)
-            if fate is None:
+            if fate is not None:
+                self._insight.dropped(fate, frame.out_interface, data[_MACS_START:])
+            else:
+                self._insight.sent(frame.out_interface, data, began_ns)
                 self._counters.add(Counter.TX_BYTES, len(data) - virtio_net.HEADER_BYTES, frame.out_interface)
                 fate = Counter.GENERATED_SENT if frame.generated else Counter.FORWARDED
             self._counters.add(fate, 1, frame.out_interface)
@@ -106,10 +128,13 @@ class Effects:
         header = ethernet.header(action.destination, message.sender_mac, ethernet.ETHERTYPE_ARP)
         frame = (header + arp.build(message)).ljust(MINIMUM_FRAME_BYTES, b"\0")
         self._counters.add(Counter.GENERATED, 1, action.interface)
+        began_ns = time.time_ns()
         reason = self._send(action.interface, virtio_net.PLAIN + frame)
         if reason is not None:
             self._counters.add(reason, 1, action.interface)
+            self._insight.dropped(reason, action.interface, frame)
         else:
+            self._insight.sent(action.interface, virtio_net.PLAIN + frame, began_ns)
             self._counters.add(Counter.GENERATED_SENT, 1, action.interface)
             detail = Counter.ARP_REQUESTS_SENT if message.operation == arp.REQUEST else Counter.ARP_REPLIES_SENT
             self._counters.add(detail, 1, action.interface)
@@ -131,3 +156,6 @@ class Effects:
         taken = self._hand_back(frames)
         for frame in frames:
             self._counters.add(Counter.HANDED if taken else Counter.DROP_HOST_UNREACHABLE, 1, frame.out_interface)
+            if not taken:
+                data = bytes(frame.data[_MACS_START:])
+                self._insight.dropped(Counter.DROP_HOST_UNREACHABLE, frame.out_interface, data)

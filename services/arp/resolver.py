@@ -4,7 +4,7 @@ Standards: RFC 826 (ARP), RFC 1122 section 2.3.2 (cache, queue, flooding), RFC 5
 states RFC 4861 section 7.3 as Linux applies it to ARP (net/core/neighbour.c, net/ipv4/arp.c).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any, Final
 
@@ -63,29 +63,29 @@ class Resolver:
         """Take a frame that is to be sent to a next hop: send it, let it wait, return it, or drop it."""
         link = self._links.get(frame.out_interface)
         if link is None or not link.up:
-            return _taken(link, Counter.DROP_UNKNOWN_INTERFACE)
+            return _taken(link, frame, Counter.DROP_UNKNOWN_INTERFACE)
         if len(frame.data) < PAYLOAD_START:
-            return _taken(link, Counter.DROP_RUNT)
-        actions = _taken(link)
+            return _taken(link, frame, Counter.DROP_RUNT)
+        actions = _taken(link, frame)
         entry = self._entry(link.index, frame.next_hop, now)
         event = Event.DATAGRAM
         if entry.state in _WITHOUT_REQUEST and (now < entry.refused_until or not link.addresses):
             event = Event.DATAGRAM_REFUSED
         elif entry.state in _WITHOUT_REQUEST and not self._requests.may_begin(entry.key, now, self._parameters):
-            return [*actions, Count(Counter.DROP_ARP_REQUESTS, link.index)]
+            return [*actions, Count(Counter.DROP_ARP_REQUESTS, link.index, frame=frame)]
         elif entry.state is State.NONE and not self._make_room(actions, now):
-            return [*actions, Count(Counter.DROP_NEIGHBOUR_TABLE, link.index)]
+            return [*actions, Count(Counter.DROP_NEIGHBOUR_TABLE, link.index, frame=frame)]
         return actions + self._step(entry, event, now, frame=frame)
 
     def on_arp_frame(self, frame: Frame, now: float) -> list[Action]:
         """Take a frame with an ARP message."""
         link = self._links.get(frame.in_interface)
         if link is None or not link.up:
-            return _taken(link, Counter.DROP_UNKNOWN_INTERFACE)
+            return _taken(link, frame, Counter.DROP_UNKNOWN_INTERFACE)
         message = read_message(frame, link, lambda address: self._is_off_prefix_neighbour(link.index, address))
         if isinstance(message, Counter):
-            return _taken(link, message)
-        actions = _taken(link, Counter.ARP_HANDLED)
+            return _taken(link, frame, message)
+        actions = _taken(link, frame, Counter.ARP_HANDLED)
         if message.sender_ip in link.own:
             return actions + self._announcer.on_claim(link, message, now)
         is_for_us = message.target_ip in link.own
@@ -169,6 +169,14 @@ class Resolver:
             for entry in self._table
             if entry.mac is not None
         ]
+
+    def neighbours_by_state(self) -> Mapping[tuple[int, State], int]:
+        """Return how many neighbours an interface has in a state; also 0 where it had some."""
+        return self._table.by_state
+
+    def waiting_bytes(self) -> dict[int, int]:
+        """Return the bytes of the frames that wait, by interface."""
+        return self._waiting.octets_by_interface()
 
     def show(self, now: float) -> list[dict[str, Any]]:
         """Return the table as `neigh.show` answers it."""
@@ -363,10 +371,10 @@ class Resolver:
         self._timers.set(entry.key, now + time_s)
 
 
-def _taken(link: Link | None, *fates: Counter) -> list[Action]:
+def _taken(link: Link | None, frame: Frame, *fates: Counter) -> list[Action]:
     """Count a frame as taken, and what became of it where that is known already."""
     row = link.index if link is not None else 0
-    return [Count(counter, row) for counter in (Counter.TAKEN, *fates)]
+    return [Count(Counter.TAKEN, row), *(Count(fate, row, frame=frame) for fate in fates)]
 
 
 def _reply(link: Link, request: ArpMessage) -> SendArp:
@@ -379,5 +387,5 @@ def _dropped(frames: Iterable[Frame], reason: Counter) -> list[Action]:
     return [
         count
         for frame in frames
-        for count in (Count(reason, frame.out_interface), Count(Counter.WAITING, frame.out_interface, -1))
+        for count in (Count(reason, frame.out_interface, frame=frame), Count(Counter.WAITING, frame.out_interface, -1))
     ]

@@ -25,6 +25,7 @@ from services.common.bus import (
 )
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.ledger import HandedLedger, TakenLedger
 from services.common.messages import (
     Frame,
@@ -38,7 +39,8 @@ from services.common.messages import (
     decode_frames,
     encode_frames,
 )
-from services.common.runtime import POLL_MS, Reporter, StopFlag, clock
+from services.common.meters import NEIGHBOUR_GAUGES, Gauge, Histogram, Meter
+from services.common.runtime import POLL_MS, Gauges, Reporter, StopFlag, clock
 
 INSTANCE: Final = "arp"
 FRAMES_PER_TURN: Final = 1024
@@ -71,12 +73,10 @@ class ArpService:
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._state = StatePublisher(context, endpoints.arp_state, endpoints.arp_snapshot, self._full_state)
         self._reporter = Reporter(context, endpoints, "arp", INSTANCE, self._counters)
+        self._insight = Insight(endpoints, INSTANCE)
+        self._insight_at = float("-inf")
         self._effects = Effects(
-            self._counters,
-            self._transmitter.send,
-            self._hand_back,
-            self._publish,
-            log,
+            self._counters, self._transmitter.send, self._hand_back, self._publish, log, self._insight
         )
         self._rpc = RpcServer(context, endpoints.arp_rpc, Questions(self._resolver, self._effects))
         self._routes = RouteClient(context, endpoints.forwarder_rpc)
@@ -88,7 +88,8 @@ class ArpService:
         """Work until `stop` is set."""
         while not stop.is_set:
             until_deadline_ms = (self._resolver.next_deadline() - clock()) * 1000
-            self._poller.poll(max(0, math.ceil(min(until_deadline_ms, POLL_MS))))
+            if self._poller.poll(max(0, math.ceil(min(until_deadline_ms, POLL_MS)))):
+                self._counters.meters.add(Meter.WAKE_UPS)
             self._turn()
         self._effects.perform(self._resolver.on_stop())
         self._effects.flush()
@@ -98,12 +99,16 @@ class ArpService:
         for part in (self._transmitter, self._frames, self._forwarder, self._control, self._state, self._rpc):
             part.close()
         self._routes.close()
+        self._insight.close()
         self._reporter.close()
         self._counters.close()
         self._lock.close()
 
     def _turn(self) -> None:
         now = clock()
+        if now >= self._insight_at:
+            self._insight_at = now + POLL_MS / 1000
+            self._insight.refresh()
         self._follow_control(now)
         if self._is_told_interfaces:
             self._take_frames(now)
@@ -128,7 +133,17 @@ class ArpService:
             ready=tracker.synchronised,
             interfaces=self._transmitter.interfaces,
             generation=max(0, tracker.sequence),
+            gauges=self._gauges,
         )
+
+    def _gauges(self) -> Gauges:
+        """Return the neighbours by state and the bytes that wait for them, by interface."""
+        gauges: Gauges = {}
+        for (interface, state), count in self._resolver.neighbours_by_state().items():
+            gauges.setdefault(interface, {})[NEIGHBOUR_GAUGES[state.value].name] = count
+        for interface, waiting in self._resolver.waiting_bytes().items():
+            gauges.setdefault(interface, {})[Gauge.WAITING_BYTES.name] = waiting
+        return gauges
 
     @property
     def _is_told_interfaces(self) -> bool:
@@ -180,9 +195,13 @@ class ArpService:
         resolve = self._resolver.on_arp_frame if is_arp else self._resolver.on_unresolved
         sender = frames[0].in_interface if is_arp else 0
         self._taken.expect(sender, message.handed)
+        began = clock()
         for frame in frames:
             self._taken.take(sender, message.handed)
             self._effects.perform(resolve(frame, now))
+        self._counters.meters.observe_batch(
+            Histogram.RESOLVE_FRAMES, Histogram.RESOLVE_NS, message.count, clock() - began
+        )
         return message.count
 
     def _hand_back(self, frames: list[Frame]) -> bool:

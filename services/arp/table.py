@@ -1,7 +1,7 @@
 """The neighbour table: entries by interface and address, and which of them gives way to a new one."""
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -37,11 +37,15 @@ class Entry:
 
 
 class NeighbourTable:
-    """Entries whose state is not NONE; those that may be evicted also by state, the longest in it first."""
+    """Entries whose state is not NONE; those that may be evicted also by state, the longest in it first.
+
+    :ivar by_state: how many there are, by interface and state.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
         self._entries: dict[Key, Entry] = {}
+        self.by_state: Counter[tuple[int, State]] = Counter()
         self._evictable: dict[State, OrderedDict[Key, Entry]] = {state: OrderedDict() for state in _EVICTION_ORDER}
 
     def __len__(self) -> int:
@@ -61,6 +65,10 @@ class NeighbourTable:
         key = entry.key
         if entry.state in self._evictable:
             del self._evictable[entry.state][key]
+        if entry.state is not State.NONE:
+            self.by_state[entry.interface, entry.state] -= 1
+        if state is not State.NONE:
+            self.by_state[entry.interface, state] += 1
         entry.state = state
         if state in self._evictable:
             self._evictable[state][key] = entry

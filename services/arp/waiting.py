@@ -50,6 +50,13 @@ class WaitingFrames:
         """Return how many bytes they have."""
         return self._bytes.get(key, 0)
 
+    def octets_by_interface(self) -> dict[int, int]:
+        """Return how many bytes wait, by interface."""
+        sums: dict[int, int] = {}
+        for (interface, _), octets in self._bytes.items():
+            sums[interface] = sums.get(interface, 0) + octets
+        return sums
+
     def _account(self, key: Key, change: int) -> None:
         self._bytes[key] = self._bytes.get(key, 0) + change
         self._total_bytes += change

@@ -25,6 +25,7 @@ from services.common.messages import (
     decode,
     encode,
 )
+from services.common.replies import ReplyMemory, ReusedIdError
 
 FRAME_BATCHES: Final = 64
 """High-water mark of frame sockets, in batches."""
@@ -32,7 +33,14 @@ STATE_MESSAGES: Final = 10_000
 _RECONNECT_MS: Final = 20
 _RECONNECT_MAX_MS: Final = 200
 
+_NAME_BYTES: Final = 16
+"""Enough that no two clients ever choose the same name."""
+RESEND_S: Final = 1.0
+"""A question without an answer is asked again after this: whoever was asked may have started anew."""
+
 State = RouterState | NeighbourState
+Protect = Callable[[zmq.Socket[Any]], None]
+"""Sets what must be set before a socket is bound or connected, such as keys."""
 
 
 def _socket(context: zmq.Context[Any], kind: int, high_water_mark: int) -> zmq.Socket[Any]:
@@ -45,9 +53,17 @@ def _socket(context: zmq.Context[Any], kind: int, high_water_mark: int) -> zmq.S
     return socket
 
 
-def bound(context: zmq.Context[Any], kind: int, endpoint: str, high_water_mark: int = FRAME_BATCHES) -> zmq.Socket[Any]:
+def bound(
+    context: zmq.Context[Any],
+    kind: int,
+    endpoint: str,
+    high_water_mark: int = FRAME_BATCHES,
+    protect: Protect | None = None,
+) -> zmq.Socket[Any]:
     """Return a socket bound to `endpoint`. The caller holds its instance's lock (see `hold_instance`)."""
     socket = _socket(context, kind, high_water_mark)
+    if protect is not None:
+        protect(socket)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -76,6 +92,7 @@ def connected(
     high_water_mark: int = FRAME_BATCHES,
     *,
     queue_for_absent: bool = False,
+    protect: Protect | None = None,
 ) -> zmq.Socket[Any]:
     """Return a socket connected to `endpoint`, which need not be there yet.
 
@@ -87,6 +104,8 @@ def connected(
         socket.set(zmq.IMMEDIATE, 1)  # before connect: later it has no effect
     if kind == zmq.SUB:
         socket.set(zmq.SUBSCRIBE, b"")
+    if protect is not None:
+        protect(socket)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -273,25 +292,50 @@ RpcHandler = Callable[[str, dict[str, Any]], Any]
 class RpcServer:
     """Answers requests on a ROUTER socket. Poll `socket`, then call `serve`."""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, handler: RpcHandler) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        handler: RpcHandler,
+        protect: Protect | None = None,
+        replies: ReplyMemory | None = None,
+    ) -> None:
         """Bind; `handler(method, params)` returns the result or raises `RpcRefusedError`."""
-        self.socket = bound(context, zmq.ROUTER, endpoint)
+        self.socket = bound(context, zmq.ROUTER, endpoint, protect=protect)
         self._handler = handler
+        self._replies = ReplyMemory() if replies is None else replies
 
     def serve(self) -> int:
         """Answer all waiting requests; return how many messages were malformed."""
         malformed = 0
         while (parts := receive(self.socket)) is not None:
             request = _decoded(parts)
-            if not isinstance(request, RpcRequest):
+            if isinstance(request, RpcRequest):
+                try_send(self.socket, [parts[0], self._reply(parts[0], request)])
+            else:
                 malformed += 1
-                continue
-            try:
-                reply = RpcReply(id=request.id, result=self._handler(request.method, request.params))
-            except RpcRefusedError as refused:
-                reply = RpcReply(id=request.id, error=refused.error)
-            try_send(self.socket, [parts[0], encode(reply)])
         return malformed
+
+    def _reply(self, peer: bytes, request: RpcRequest) -> bytes:
+        """Return the answer: what was answered already to the same question, else what comes of carrying it out."""
+        try:
+            known = self._replies.find(peer, request)
+        except ReusedIdError:
+            message = f"id {request.id} was that of another request; choose one for each"
+            return encode(RpcReply(id=request.id, error=RpcError(code="usage", message=message)))
+        if known is not None:
+            return known
+        if request.deadline is not None and time.time() > request.deadline:
+            message = "its deadline had passed when it came; nothing was done"
+            return encode(RpcReply(id=request.id, error=RpcError(code="expired", message=message)))
+        try:
+            reply = RpcReply(id=request.id, result=self._handler(request.method, request.params))
+        except RpcRefusedError as refused:
+            reply = RpcReply(id=request.id, error=refused.error)
+        encoded = encode(reply)
+        if reply.error is None or reply.error.code != "unavailable":  # which another attempt may mend
+            self._replies.keep(peer, request, encoded)
+        return encoded
 
     def close(self) -> None:
         """Close the socket."""
@@ -301,26 +345,39 @@ class RpcServer:
 class RpcClient:
     """Asks one service, one question at a time."""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
-        self._socket = connected(context, zmq.DEALER, endpoint)
+    def __init__(self, context: zmq.Context[Any], endpoint: str, protect: Protect | None = None) -> None:
+        self._socket = connected(context, zmq.DEALER, endpoint, protect=protect)
         self._next_id = 0
+        self._name = os.urandom(_NAME_BYTES).hex()
+        self._shares_clock = endpoint.startswith("ipc:")
 
     def call(self, method: str, params: dict[str, Any] | None = None, timeout_s: float = 2.0) -> Any:
-        """Return the result of a request.
+        """Return the result of a request, which is sent again now and then, and carried out once.
 
         :raises RpcRefusedError: the service's own error, or `unavailable` when it does not answer in time.
         """
         self._next_id += 1
-        request = encode(RpcRequest(id=self._next_id, method=method, params=params or {}))
+        request = encode(
+            RpcRequest(
+                id=self._next_id,
+                method=method,
+                params=params or {},
+                client=self._name,
+                deadline=time.time() + timeout_s if self._shares_clock else None,
+            )
+        )
         deadline = time.monotonic() + timeout_s
-        sent = False
-        while (left_ms := int((deadline - time.monotonic()) * 1000)) > 0:
-            if not self._socket.poll(left_ms, zmq.POLLIN if sent else zmq.POLLOUT):
-                break
-            if not sent:
-                sent = try_send(self._socket, [request])
+        send_at = float("-inf")
+        while (left_s := deadline - (now := time.monotonic())) > 0:
+            sent = now < send_at + RESEND_S
+            wait_ms = int(min(left_s, send_at + RESEND_S - now if sent else left_s) * 1000) + 1
+            if not self._socket.poll(wait_ms, zmq.POLLIN if sent else zmq.POLLIN | zmq.POLLOUT):
                 continue
-            reply = _decoded(self._socket.recv_multipart())
+            if (parts := receive(self._socket)) is None:
+                if try_send(self._socket, [request]):
+                    send_at = time.monotonic()
+                continue
+            reply = _decoded(parts)
             if not isinstance(reply, RpcReply) or reply.id != self._next_id:
                 continue
             if reply.error is not None:

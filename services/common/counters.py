@@ -5,7 +5,7 @@ Each frame that hopwire receives or makes ends in exactly one fate, so that at r
     received + generated = sent + delivered + consumed + dropped + waiting
 
 A service counts in a block of memory mapped from a file of the run directory: the counts are cumulative, and
-outlive the process, so that a restart never makes a counter fall.
+outlive the process, so that a restart never makes a counter fall. Behind the counters are the service's `meters`.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from services.common.errors import HopwireError
+from services.common.meters import METER_VALUES, NAMES, Meters
 
 MAX_INTERFACES: Final = 256
 """Rows of a block: interfaces that a service may meet in its life, by interface index. Row 0 is "none"."""
@@ -167,10 +168,12 @@ _VALUE_BYTES: Final = 8
 _ROW_VALUES: Final = COLUMNS + 1  # the interface index, then the counters
 _HEADER = struct.Struct("=8sQ")
 _MAGIC: Final = b"hopwirec"
-_SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join(Counter.__members__).encode()).digest()[:8], "little")
+SCHEMA: Final = int.from_bytes(hashlib.sha256(",".join((*Counter.__members__, *NAMES)).encode()).digest()[:8], "little")
+"""Another one where the columns are others."""
 
-
-_FILE_BYTES: Final = _HEADER.size + MAX_INTERFACES * _ROW_VALUES * _VALUE_BYTES
+METERS_START: Final = MAX_INTERFACES * _ROW_VALUES
+"""Where in a block the service's meters begin, behind the rows."""
+_FILE_BYTES: Final = _HEADER.size + (METERS_START + METER_VALUES) * _VALUE_BYTES
 
 
 def _values(block: mmap.mmap) -> memoryview:
@@ -190,7 +193,7 @@ def _existing(path: Path) -> mmap.mmap | None:
     finally:
         os.close(descriptor)
     with _values(block) as values:
-        if block[: _HEADER.size] == _HEADER.pack(_MAGIC, _SCHEMA) and _is_sound(values):
+        if block[: _HEADER.size] == _HEADER.pack(_MAGIC, SCHEMA) and _is_sound(values):
             return block
     block.close()
     return None
@@ -198,7 +201,7 @@ def _existing(path: Path) -> mmap.mmap | None:
 
 def _is_sound(values: memoryview) -> bool:
     """Tell whether the rows in use are the first ones, each of an interface of its own, and no count is negative."""
-    none, *indices = values[::_ROW_VALUES].tolist()
+    none, *indices = values[:METERS_START:_ROW_VALUES].tolist()
     used = [index for index in indices if index]
     return (
         none == 0
@@ -218,7 +221,7 @@ def _fresh(path: Path) -> mmap.mmap:
     try:
         # on a full tmpfs a hole would end the process by SIGBUS as soon as it counts
         os.posix_fallocate(descriptor, 0, _FILE_BYTES)
-        os.pwrite(descriptor, _HEADER.pack(_MAGIC, _SCHEMA), 0)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, SCHEMA), 0)
         block = mmap.mmap(descriptor, _FILE_BYTES)
         fresh.rename(path)
     except OSError:
@@ -234,6 +237,7 @@ class CounterBlock:
 
     :ivar values: a flat, writable `memoryview` of 64-bit integers; row r begins at `r * row_values` with the
         interface index, its counter c stands at `r * row_values + 1 + c`. Compiled code wraps it as an array.
+    :ivar meters: what the service measures of itself, behind the rows.
     """
 
     row_values: Final = _ROW_VALUES
@@ -248,8 +252,9 @@ class CounterBlock:
         except OSError as error:
             raise HopwireError(f"cannot keep counters in {path}: {error.strerror}; check the run directory") from error
         self.values = _values(self._map)
+        self.meters = Meters(self.values[METERS_START:])
         self._rows: dict[int, int] = {
-            index: row for row, index in enumerate(self.values[::_ROW_VALUES].tolist()) if index or row == 0
+            index: row for row, index in enumerate(self.values[:METERS_START:_ROW_VALUES].tolist()) if index or row == 0
         }
 
     def row(self, interface_index: int) -> int:
@@ -302,5 +307,6 @@ class CounterBlock:
 
     def close(self) -> None:
         """Let go of the memory; the counts stay in the file."""
+        self.meters.values.release()
         self.values.release()
         self._map.close()

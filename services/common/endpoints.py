@@ -11,6 +11,8 @@ from services.common.errors import HopwireError
 
 DEFAULT_RUN_DIR: Final = Path("/run/hopwire")
 RUN_DIR_MODE: Final = 0o750
+_UMASK: Final = 0o027
+"""Of a service: what it makes in a run directory that others may enter is closed to them all the same."""
 _MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path of unix(7) is 108 bytes with its closing zero
 _LONGEST_NAME: Final = "control-snapshot.sock"
 
@@ -99,6 +101,24 @@ class Endpoints:
         """The forwarder's file of NAT sessions."""
         return self.run_dir / "nat-sessions.bin"
 
+    def drops(self, instance: str) -> Path:
+        """Return the file of the last frames that one service dropped (`recording`)."""
+        return self.recordings / f"{instance}.bin"
+
+    @property
+    def recordings(self) -> Path:
+        """The folder of those files."""
+        return self.run_dir / "drops"
+
+    def taps(self, instance: str) -> Path:
+        """Return the folder in which clients ask one service for the frames that it sees (`tap`)."""
+        return self.all_taps / instance
+
+    @property
+    def all_taps(self) -> Path:
+        """The folder of those folders."""
+        return self.run_dir / "taps"
+
     def lock(self, instance: str) -> Path:
         """Return the file that the one running process of an instance holds locked."""
         return self.run_dir / f"{instance}.lock"
@@ -107,7 +127,10 @@ class Endpoints:
 def prepare_run_dir(run_dir: Path) -> Endpoints:
     """Make the run directory where it is missing, check it, and return its endpoints.
 
-    :raises HopwireError: it cannot be made or written, is open to others, or its path is too long for sockets.
+    From then on this process makes nothing that other users may read or write.
+
+    :raises HopwireError: it cannot be made or written, is another user's or open to others, or its path is too long
+        for sockets.
     """
     run_dir = run_dir.absolute()
     if len(os.fsencode(run_dir / _LONGEST_NAME)) > _MAX_SOCKET_PATH_BYTES:
@@ -117,11 +140,14 @@ def prepare_run_dir(run_dir: Path) -> Endpoints:
         )
     try:
         run_dir.mkdir(mode=RUN_DIR_MODE, parents=True, exist_ok=True)
-        mode = run_dir.stat().st_mode
+        status = run_dir.stat()
     except OSError as error:
         raise HopwireError(f"run directory {run_dir}: {error.strerror}; choose another with --run-dir") from error
     if not os.access(run_dir, os.W_OK | os.X_OK):
         raise HopwireError(f"run directory {run_dir} is not writable; run as root or choose another --run-dir")
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if status.st_uid not in (0, os.geteuid()):
+        raise HopwireError(f"run directory {run_dir} belongs to user {status.st_uid}; choose another --run-dir")
+    if status.st_mode & stat.S_IWOTH:
         raise HopwireError(f"run directory {run_dir} is writable by everybody; run: chmod 0750 {run_dir}")
+    os.umask(_UMASK)
     return Endpoints(run_dir)

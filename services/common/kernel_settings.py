@@ -3,10 +3,12 @@
 Whatever is changed is recorded first, in a file that outlives a crash, and put back by `KernelOwnership.restore`.
 TCP, UDP and all else to the router itself stay the kernel's.
 
-Names of settings are paths below /proc/sys, which shows those of the network namespace of the thread that reads.
+Names of settings are paths below /proc/sys, which shows those of the network namespace of the thread that reads. In a
+container it is read-only; HOPWIRE_SYSCTL names a folder where /proc/sys/net is mounted as `net`, to be written to.
 """
 
 import json
+import os
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +58,8 @@ _PER_INTERFACE: Final = {
     "accept_redirects": _ACCEPT_REDIRECTS,
 }
 
-_SYSCTL: Final = Path("/proc/sys")
+_SYSCTL: Final = Path(os.environ.get("HOPWIRE_SYSCTL") or "/proc/sys")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _DEFAULT_FORWARDING: Final = "net/ipv4/conf/default/forwarding"
 _RESERVED_PORTS: Final = "net/ipv4/ip_local_reserved_ports"
 _KNOWN_NAME: Final = re.compile(
@@ -99,7 +102,7 @@ def sysctl_name(name: str) -> str:
 
 def namespace_identity() -> str:
     """Return a text that tells the calling thread's network namespace from all others, also after a reboot."""
-    boot = (_SYSCTL / "kernel/random/boot_id").read_text(encoding="ascii").strip()
+    boot = _BOOT_ID.read_text(encoding="ascii").strip()
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             return f"{boot} {probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()}"

@@ -12,12 +12,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numba
 from numba import extending
 from numba.core import sigutils
+from numba.core.caching import UserProvidedCacheLocator
 
 _SERVICES: Final = Path(__file__).resolve().parents[1]
 _FOLDERS: Final = ("common", "ingress", "forwarder", "forwarder/nat", "control")
@@ -44,7 +46,12 @@ def _constants() -> list[Path]:
         "common/netlink.py",
         "control/kernel_types.py",
         "control/netlink_messages.py",
+        "common/packet_filter.py",
+        "common/recording.py",
+        "common/tap.py",
+        "common/meters.py",
         "forwarder/neighbours.py",
+        "forwarder/verdicts.py",
         "forwarder/paths.py",
         "forwarder/groups.py",
         "forwarder/routes.py",
@@ -60,13 +67,27 @@ def _fingerprint() -> str:
     """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     for path in [Path(__file__), *_constants(), *_sources()]:
-        digest.update(path.read_bytes())
+        if path.exists():  # the image of one service has no files of others
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 _ROOT: Final = Path(os.environ.get("HOPWIRE_KERNEL_CACHE") or _SERVICES.parent / ".kernels")
 CACHE: Final = _ROOT / _fingerprint()
 numba.config.CACHE_DIR = str(CACHE)
+numba.config.CACHE_LOCATOR_CLASSES = "services.common.kernels.KernelCache"
+
+
+class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc] # Numba has no types
+    """Numba's cache in a folder of our own, also where it is read-only, as in a container's image.
+
+    Numba itself looks only into folders that it may write to (numba/core/caching.py).
+    """
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, if that is allowed."""
+        with suppress(OSError):
+            super().ensure_cache_path()
 
 
 def record(fields: type[NamedTuple], *types: str) -> Any:
@@ -84,8 +105,15 @@ def kernel(returns: Any, *arguments: Any) -> Callable[[Function], Function]:
     :param returns: the result's type, in Numba's notation, as each of `arguments`; or what `record` returned.
     """
     signature = _type(returns)(*[_type(argument) for argument in arguments])
-    decorate: Callable[[Function], Function] = numba.njit(signature, cache=True, **_OPTIONS)
-    return decorate
+
+    def compiled(function: Function) -> Function:
+        try:
+            cached: Function = numba.njit(signature, cache=True, **_OPTIONS)(function)
+        except OSError:  # compiled for another processor, and nobody may write here: it takes its time at each start
+            cached = numba.njit(signature, **_OPTIONS)(function)
+        return cached
+
+    return compiled
 
 
 def intrinsic(typed: Callable[..., Any]) -> Callable[..., Any]:

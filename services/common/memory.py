@@ -66,6 +66,17 @@ def full_fence(_typing: Any) -> Any:
 
 
 @intrinsic
+def release_fence(_typing: Any) -> Any:
+    """Order all loads and stores before it, and all stores behind it."""
+
+    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        builder.fence("release")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def prefetch(_typing: Any, array: Any, index: Any) -> Any:
     """Bring the cache line of array[index] near, without waiting for it."""
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from services.common.meters import HISTOGRAM_VALUES
 from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.common.wire import ethernet, virtio_net
@@ -234,18 +235,22 @@ class SnapshotRequest(_Part):
 
 
 class RpcRequest(_Part):
-    """A question. The same id twice is the same question."""
+    """A question. The same id twice, of the same client, is the same question, and carried out once."""
 
     kind: Literal["rpc-request"] = "rpc-request"
     id: Number
     method: Name
     params: dict[str, Any] = {}
+    client: Name = Field(default="", description="who asks, also after reconnecting; none: this connection")
+    deadline: float | None = Field(
+        default=None, description="Unix time in seconds after which nobody waits: it is not carried out any more"
+    )
 
 
 class RpcError(_Part):
     """Why a request was not carried out."""
 
-    code: Literal["usage", "refused", "unknown-method", "unavailable"]
+    code: Literal["usage", "refused", "unknown-method", "unavailable", "expired"]
     message: str
 
 
@@ -263,7 +268,6 @@ class NatFigures(_Part):
 
     sessions: dict[Name, Count] = Field(description="by protocol and state")
     capacity: Count
-    opened: Count = Field(description="sessions since the table was made")
     ports: dict[Name, dict[Name, Count]] = Field(description="ports in use, by outside address and protocol")
 
 
@@ -279,6 +283,13 @@ class Report(_Part):
     generation: Number = Field(default=0, description="the last sequence number of control's state it has applied")
     counters: dict[InterfaceIndex, dict[Name, Count]] = Field(description="by interface index and `Counter` name")
     nat: NatFigures | None = Field(default=None, description="of the forwarder, while it translates")
+    meters: dict[Name, Count] = Field(default={}, description="by `Meter` name, cumulative")
+    histograms: dict[Name, Annotated[list[Count], Field(max_length=HISTOGRAM_VALUES)]] = Field(
+        default={}, description="by `Histogram` name: the sum of the values, then the buckets, cumulative"
+    )
+    gauges: dict[InterfaceIndex, dict[Name, Count]] = Field(
+        default={}, description="by interface index and `Gauge` name: what is now"
+    )
 
 
 Message = Annotated[

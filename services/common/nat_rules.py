@@ -14,6 +14,9 @@ MAX_MASQUERADES: Final = 60
 MAX_FORWARDS: Final = 256
 MAX_ONE_TO_ONE: Final = 64
 MAX_SESSIONS: Final = 1 << 20
+SESSION_STATES: Final = ("tcp transitory", "tcp established", "udp", "icmp", "other")
+PORT_PROTOCOLS: Final = ("tcp", "udp", "icmp")
+"""Those that have ports of their own on every outside address; of ICMP queries the identifier."""
 
 
 def _host(text: str) -> str:

@@ -1,6 +1,5 @@
 """The shell around every service: signals, logs, one-line errors, reports to control."""
 
-import logging
 import os
 import signal
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Literal
 
-import structlog
 import typer
 import zmq
 
@@ -18,10 +16,15 @@ from services.common.counters import CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.messages import InterfaceIndex, NatFigures, Report, encode
+from services.common.meters import Gauge, Meter, MetersSnapshot, resident_bytes
+from services.common.notify import Notifier
 
 POLL_MS: Final = 250
 """The longest a service sleeps before it looks whether it shall stop."""
 REPORT_INTERVAL_S: Final = 0.25
+
+Gauges = dict[InterfaceIndex, dict[str, int]]
+"""By interface index, not 0, and `Gauge` name."""
 
 
 class StopFlag:
@@ -37,23 +40,22 @@ class StopFlag:
         self.is_set = True
 
 
-def set_up_logging(service: str, level: str = "info") -> structlog.stdlib.BoundLogger:
-    """Log one event a line to stderr: readable on a terminal, JSON elsewhere."""
-    numeric = logging.getLevelNamesMapping().get(level.upper())
-    if numeric is None:
-        raise HopwireError(f"log level {level!r} is unknown; choose debug, info, warning or error")
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger().bind(service=service)
-    return logger
+class ReloadFlag:
+    """Becomes set on SIGHUP: the configuration shall be applied again."""
+
+    def __init__(self) -> None:
+        """Take over the signal of this process; one that came while it was blocked counts (see `hopwire up`)."""
+        self._is_set = False
+        signal.signal(signal.SIGHUP, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_set = True
+
+    def take(self) -> bool:
+        """Tell whether it was set since the last call."""
+        was_set, self._is_set = self._is_set, False
+        return was_set
 
 
 def run_to_exit(program: str, main: Callable[[], int | None]) -> int:
@@ -74,8 +76,23 @@ def run_command_line(main: Callable[..., None]) -> None:
     app()
 
 
+class ProcessMeters:
+    """What a process measures of itself as a whole: its starts, and the CPU time of all its runs."""
+
+    def __init__(self, counters: CounterBlock) -> None:
+        """Count this start, and go on where a predecessor ended."""
+        self._meters = counters.meters
+        self._meters.add(Meter.STARTS)
+        self._cpu_before_ns = self._meters.get(Meter.CPU_NS)
+
+    def snapshot(self) -> MetersSnapshot:
+        """Bring the CPU time up to date, and return all meters, and the memory in use as a gauge."""
+        self._meters.set(Meter.CPU_NS, self._cpu_before_ns + time.process_time_ns())
+        return self._meters.snapshot()._replace(gauges={0: {Gauge.RESIDENT_BYTES.name: resident_bytes()}})
+
+
 class Reporter:
-    """Tells control a few times a second that a service lives and what it has counted."""
+    """Tells control a few times a second that a service lives and what it has counted; its supervisor the first."""
 
     def __init__(
         self,
@@ -89,6 +106,8 @@ class Reporter:
         self._service: Literal["ingress", "forwarder", "arp"] = service
         self._instance = instance
         self._counters = counters
+        self._process = ProcessMeters(counters)
+        self._notifier = Notifier()
         self._next_at = float("-inf")
 
     def report_when_due(
@@ -99,11 +118,17 @@ class Reporter:
         interfaces: list[InterfaceIndex],
         generation: int = 0,
         nat: NatFigures | None = None,
+        gauges: Callable[[], Gauges] | None = None,
     ) -> None:
-        """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out."""
+        """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out.
+
+        :param gauges: what the service holds now, by interface index and `Gauge` name; asked only for a report.
+        :param nat: what the forwarder translates.
+        """
         if now < self._next_at:
             return
         self._next_at = now + REPORT_INTERVAL_S
+        measured = self._process.snapshot()
         report = Report(
             service=self._service,
             instance=self._instance,
@@ -113,8 +138,12 @@ class Reporter:
             generation=generation,
             counters=self._counters.snapshot(),
             nat=nat,
+            meters=measured.meters,
+            histograms=measured.histograms,
+            gauges={**(gauges() if gauges is not None else {}), **measured.gauges},
         )
         try_send(self._socket, [encode(report)])
+        self._notifier.tell(ready=ready)
 
     def hurry(self) -> None:
         """Make the next report due at once: it says something new."""

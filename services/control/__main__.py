@@ -7,8 +7,9 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
-from services.control.config import Config, load, overridden
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import ReloadFlag, StopFlag, run_command_line, run_to_exit
+from services.control.configuration.origin import Origin
 from services.control.service import ControlService
 
 
@@ -37,6 +38,7 @@ def main(
         str | None,
         typer.Option(envvar="HOPWIRE_LOG_LEVEL", help="debug, info, warning or error. [default: info]"),
     ] = None,
+    log_format: LogFormat = AUTO,
     no_kernel_settings: Annotated[
         bool,
         typer.Option(
@@ -49,24 +51,24 @@ def main(
     """Mirror the kernel's links, addresses and routes for the other services, and answer control-cli."""
 
     def run() -> None:
-        settings = load(config) if config is not None else Config()
-        settings = overridden(settings, log_level=log_level, metrics_listen=metrics_listen)
-        _run(run_dir, settings, listen, manage_kernel=not no_kernel_settings)
+        path = config.absolute() if config is not None else None
+        origin = Origin(path, log_level, metrics_listen, log_format)
+        _run(run_dir, origin, listen, manage_kernel=not no_kernel_settings)
 
     raise typer.Exit(run_to_exit("hopwire control", run))
 
 
-def _run(run_dir: Path, config: Config, listen: str, *, manage_kernel: bool) -> None:
-    log = set_up_logging("control", config.log_level)
-    stop = StopFlag()
+def _run(run_dir: Path, origin: Origin, listen: str, *, manage_kernel: bool) -> None:
+    log = set_up_logging("control", origin.log_level or "info", origin.log_format)
+    stop, reload = StopFlag(), ReloadFlag()
     with zmq.Context() as context:
-        service = ControlService(context, prepare_run_dir(run_dir), config, log, listen, manage_kernel=manage_kernel)
-        log.info("started", run_dir=str(run_dir))
+        service = ControlService(context, prepare_run_dir(run_dir), origin, log, listen, manage_kernel=manage_kernel)
+        service.log.info("started", run_dir=str(run_dir))
         try:
-            service.run(stop)
+            service.run(stop, reload)
         finally:
             service.close()
-    log.info("stopped")
+        service.log.info("stopped")
 
 
 if __name__ == "__main__":

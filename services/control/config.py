@@ -17,11 +17,11 @@ from pydantic_core import ErrorDetails
 from services.common.errors import HopwireError
 from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
+from services.control.configuration.settings import Addresses, InterfaceName, Links, Routes, RpcSettings
 from services.control.policies import EVERY_INTERFACE
 
 METRICS_OFF: Final = "off"
 _MAX_FILE_BYTES: Final = 2**20
-_MAX_INTERFACE_NAME_BYTES: Final = 15  # IFNAMSIZ of linux/if.h is 16 with its closing zero
 _OF_KEY: Final = "[key]"
 """How pydantic marks an error in a key of a mapping."""
 
@@ -52,12 +52,6 @@ def _metrics_listen(value: Any) -> Any:
     return value
 
 
-def _interface_name(name: str) -> str:
-    if not 1 <= len(name.encode()) <= _MAX_INTERFACE_NAME_BYTES:
-        raise ValueError(f"{name!r} is no interface's name: it has 1 to {_MAX_INTERFACE_NAME_BYTES} bytes")
-    return name
-
-
 def _with_those_of_all(interfaces: Mapping[str, InterfacePolicy]) -> Mapping[str, InterfacePolicy]:
     """Return the policies with what is said of every interface in place of what is not said of one."""
     of_all = interfaces.get(EVERY_INTERFACE, InterfacePolicy())
@@ -76,11 +70,32 @@ class Config(BaseModel):
     metrics_listen: Annotated[str, BeforeValidator(_metrics_listen)] = Field(
         "127.0.0.1:9100", description="where Prometheus finds the metrics: ADDRESS:PORT, or off"
     )
-    interfaces: Annotated[
-        Mapping[Annotated[str, AfterValidator(_interface_name)], InterfacePolicy], AfterValidator(_with_those_of_all)
-    ] = Field({}, description="the policy of each interface by its name; `*` for all that have no entry")
+    interfaces: Annotated[Mapping[InterfaceName, InterfacePolicy], AfterValidator(_with_those_of_all)] = Field(
+        {}, description="the policy of each interface by its name; `*` for all that have no entry"
+    )
+    links: Links = Field({}, description="up or down and MTU of interfaces by name")
+    addresses: Addresses = Field({}, description="IPv4 addresses of interfaces by name: 192.168.1.1/24")
+    routes: Routes = Field((), description="routes of table main; they bear the protocol number 201, hopwire-config")
+    rpc: RpcSettings | None = Field(None, description="RPC for other machines; none unless this is given")
     parameters: Parameters = Parameters()
     nat: NatRules = NatRules()
+
+
+def read(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    :raises HopwireError: it cannot be read, or is no text.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise HopwireError(f"configuration {path}: larger than {_MAX_FILE_BYTES} bytes; is it the right file?")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HopwireError(f"configuration {path}: {error.strerror}; name another with --config") from error
+    except UnicodeDecodeError as error:
+        raise HopwireError(
+            f"configuration {path}: not UTF-8 text (byte {error.start}); is it the right file?"
+        ) from error
 
 
 def load(path: Path) -> Config:
@@ -88,17 +103,7 @@ def load(path: Path) -> Config:
 
     :raises HopwireError: it cannot be read, is no YAML, or says something that is not known or not allowed.
     """
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise HopwireError(f"configuration {path}: larger than {_MAX_FILE_BYTES} bytes; is it the right file?")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HopwireError(f"configuration {path}: {error.strerror}; name another with --config") from error
-    except UnicodeDecodeError as error:
-        raise HopwireError(
-            f"configuration {path}: not UTF-8 text (byte {error.start}); is it the right file?"
-        ) from error
-    return parse(text, str(path))
+    return parse(read(path), str(path))
 
 
 def parse(text: str, source: str) -> Config:
@@ -127,13 +132,15 @@ def overridden(config: Config, *, log_level: str | None, metrics_listen: str | N
 
     :raises HopwireError: such a value is not allowed.
     """
-    given = {"log_level": log_level, "metrics_listen": metrics_listen}
+    flags = {"log_level": log_level, "metrics_listen": metrics_listen}
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Config.model_validate(dict(config) | {name: value for name, value in given.items() if value is not None})
+        Config.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise HopwireError(f"{flag}: {_message(first, repr(first['input']))}") from error
+    return config.model_copy(update=given)
 
 
 def _message(error: ErrorDetails, written: str) -> str:
@@ -199,6 +206,8 @@ def _explained(errors: list[ErrorDetails], root: yaml.Node, source: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"{_at(key.start_mark, source)}: unknown key {path!r}; {_known_keys(location)}"
     written = _written(value)
+    if error["type"] == "value_error" and not isinstance(value, yaml.ScalarNode):
+        return f"{_at(value.start_mark, source)}: {path}: {error['msg'].removeprefix('Value error, ')}"
     return f"{_at(value.start_mark, source)}: {path}: {_message(error, written)}"
 
 
@@ -225,6 +234,7 @@ def _known_keys(location: Sequence[str | int]) -> str:
     for part in location[:-1]:
         inner = node["items"] if isinstance(part, int) else node.get("properties", {}).get(part)
         node = inner or node["additionalProperties"]
+        node = next((one for one in node.get("anyOf", ()) if "$ref" in one), node)  # one that may be left out
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     known = list(node["properties"])

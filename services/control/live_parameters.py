@@ -1,6 +1,6 @@
 """The parameters in force: those of the configuration, and what was changed since. Pure.
 
-A change holds until control ends: what shall last belongs into the configuration.
+A change holds until control ends or another configuration is applied: what shall last belongs into the configuration.
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,11 @@ class LiveParameters:
             raise ValueError(f"{name}: {first['input']!r}: {first['msg'].replace('Input should', 'should')}") from error
         self._changed = self._changed or changed != self.current
         self.current = changed
+
+    def configure(self, configured: Parameters) -> None:
+        """Begin anew with what is configured now."""
+        self._changed = self._changed or configured != self.current
+        self.current = configured
 
     def take_changed(self) -> bool:
         """Tell whether there was a change since the last call."""

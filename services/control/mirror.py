@@ -24,11 +24,17 @@ class KernelSource(Protocol):
 
 
 class KernelMirror:
-    """Follows the kernel."""
+    """Follows the kernel.
+
+    :ivar dumps: how many there were; each after the first because announcements did not suffice.
+    :ivar dump_reason: why the last one was made.
+    """
 
     def __init__(self, source: KernelSource, rib: Rib) -> None:
         self._source = source
         self._rib = rib
+        self.dumps = 0
+        self.dump_reason = ""
 
     def follow(self) -> bool:
         """Take all announcements that wait, and make a dump where they do not suffice.
@@ -42,12 +48,15 @@ class KernelMirror:
         for _ in range(DUMP_ATTEMPTS):
             if not self._rib.unsettled:
                 return True
+            reason = self._rib.unsettled
             self._source.discard_events()
             try:
                 self._rib.adopt(self._source.dump())
             except DumpError as error:
                 self._rib.unsettled = str(error)
                 continue
+            self.dumps += 1
+            self.dump_reason = reason
             self._apply_events()
         return not self._rib.unsettled
 

@@ -10,6 +10,10 @@ from services.control.kernel_types import (
     RTPROT_HOPWIRE,
 )
 
+RTPROT_CONFIGURATION: Final = 201
+"""The protocol number of the routes that the configuration file says. Neither linux/rtnetlink.h and iproute2's
+rt_protos, which end at 192, nor FRR, which goes on to 198, give it out."""
+
 # linux/rtnetlink.h, RTPROT_*, and our own
 PROTOCOLS: Final = {
     0: "none",
@@ -36,6 +40,7 @@ PROTOCOLS: Final = {
     189: "rip",
     192: "eigrp",
     RTPROT_HOPWIRE: "hopwire",
+    RTPROT_CONFIGURATION: "hopwire-config",
 }
 PROTOCOL_NUMBERS: Final = {name: number for number, name in PROTOCOLS.items()}
 

@@ -43,7 +43,10 @@ def rules_of(rules: NatRules) -> list[Rule]:
 
 
 class NatStore:
-    """The rules in force."""
+    """The rules in force.
+
+    :ivar current: those of the configuration, and those of the operator's that do not contradict them.
+    """
 
     def __init__(self, configured: NatRules, path: Path) -> None:
         """Read the operator's rules; a file that makes no sense is left alone, and `warning` says so."""
@@ -51,25 +54,28 @@ class NatStore:
         self._path = path
         self._changed = False
         self._given: list[Rule] = []
-        self.warning = ""
+        self._unread = ""
         try:
-            given = rules_of(NatRules.model_validate_json(path.read_bytes()))
-            self.current = self._joined(given)
-            self._given = given
+            self._given = rules_of(NatRules.model_validate_json(path.read_bytes()))
         except FileNotFoundError:
-            self.current = configured
+            pass
         except (OSError, ValueError) as error:
-            self.current = configured
-            reason = error.strerror if isinstance(error, OSError) else "they are no rules, or contradict others"
-            self.warning = f"the rules of address translation in {path} are not used: {reason}; remove the file"
+            reason = error.strerror if isinstance(error, OSError) else "they are no rules, or contradict each other"
+            self._unread = f"the rules of address translation in {path} are not used: {reason}; remove the file"
+        self._unite()
+
+    @property
+    def warning(self) -> str:
+        """What the user should know; empty where there is nothing."""
+        return self._unread or self._aside
 
     def is_configured(self, key: tuple[str, ...]) -> bool:
         """Tell whether the configuration gives a rule, so that the operator's word does not change it."""
         return any(key_of(rule) == key for rule in rules_of(self._configured))
 
     def find(self, key: tuple[str, ...]) -> Rule | None:
-        """Return a rule in force."""
-        return next((rule for rule in rules_of(self.current) if key_of(rule) == key), None)
+        """Return a rule in force, or one of the operator's that has to wait for the configuration."""
+        return next((rule for rule in (*rules_of(self.current), *self._given) if key_of(rule) == key), None)
 
     def add(self, rule: Rule) -> None:
         """Add a rule.
@@ -77,6 +83,7 @@ class NatStore:
         :raises ValueError: it contradicts another; in words.
         :raises HopwireError: the file cannot be written; nothing has changed.
         """
+        _joined(self.current, [rule])
         self._keep([*self._given, rule])
 
     def remove(self, key: tuple[str, ...]) -> None:
@@ -86,45 +93,57 @@ class NatStore:
         """
         self._keep([rule for rule in self._given if key_of(rule) != key])
 
-    def clear(self) -> int:
-        """Remove all rules of the operator's; return how many there were.
-
-        :raises HopwireError: as `add`.
-        """
-        count = len(self._given)
-        self._keep([])
-        return count
+    def configure(self, configured: NatRules) -> None:
+        """Take other rules of the configuration; the operator's stay, and wait where they contradict these."""
+        before, self._configured = self.current, configured
+        self._unite()
+        self._changed = self._changed or self.current != before
 
     def take_changed(self) -> bool:
         """Tell whether there was a change since the last call."""
         changed, self._changed = self._changed, False
         return changed
 
-    def _joined(self, given: list[Rule]) -> NatRules:
-        """Return the configuration's rules and these.
-
-        :raises ValueError: they contradict each other; in words.
-        """
-        values = self._configured.model_dump()
-        for rule in given:
-            values[section_of(rule)] = (*values[section_of(rule)], rule.model_dump())
-        try:
-            return NatRules.model_validate(values)
-        except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"]
-            raise ValueError(message.removeprefix("Value error, ").replace("Tuple", "The list")) from error
+    def _unite(self) -> None:
+        """Let hold what the configuration says, and of the operator's rules those that go with it."""
+        self.current = self._configured
+        waiting: list[str] = []
+        for rule in self._given:
+            if self.is_configured(key_of(rule)):
+                continue  # the configuration's word
+            try:
+                self.current = _joined(self.current, [rule])
+            except ValueError as error:
+                waiting.append(f"{' '.join(key_of(rule))} ({error})")
+        self._aside = ""
+        if waiting:
+            told = "; ".join(waiting)
+            self._aside = f"rules of `nat add` are not used, since the configuration contradicts them: {told}"
 
     def _keep(self, given: list[Rule]) -> None:
-        joined = self._joined(given)
-        sections: dict[str, list[object]] = {}
-        for rule in given:
-            sections.setdefault(section_of(rule), []).append(rule)
+        text = _joined(NatRules(), given).model_dump_json(include=set(SECTIONS.values()))
         new = self._path.with_suffix(".new")
         try:
-            new.write_text(NatRules.model_validate(sections).model_dump_json(include=set(SECTIONS.values())))
+            new.write_text(text)
             new.replace(self._path)
         except OSError as error:
             raise HopwireError(f"cannot keep the rules in {self._path}: {error.strerror}") from error
-        self.current = joined
         self._given = given
+        self._unread = ""
+        self._unite()
         self._changed = True
+
+
+def _joined(rules: NatRules, more: list[Rule]) -> NatRules:
+    """Return rules and more of them.
+
+    :raises ValueError: they contradict each other; in words.
+    """
+    values = rules.model_dump()
+    for rule in more:
+        values[section_of(rule)] = (*values[section_of(rule)], rule.model_dump())
+    try:
+        return NatRules.model_validate(values)
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise ValueError(message.removeprefix("Value error, ").replace("Tuple", "The list")) from error

@@ -33,7 +33,7 @@ class _ArpNeighbour(BaseModel):
     waiting_bytes: int
 
 
-_NEIGHBOURS: TypeAdapter[list[_ArpNeighbour]] = TypeAdapter(list[_ArpNeighbour])
+NEIGHBOURS: TypeAdapter[list[_ArpNeighbour]] = TypeAdapter(list[_ArpNeighbour])
 _NOTHING: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
@@ -61,7 +61,7 @@ class NeighbourMethods:
         wanted = checked(NeighbourFilter, params)
         told = {
             (self._rib.interface_name(each.interface), address_text(each.dst)): each
-            for each in self._ask("arp", "neigh.show", {}, _NEIGHBOURS)
+            for each in self._ask("arp", "neigh.show", {}, NEIGHBOURS)
         }
         permanent = {(each.interface, each.address): each for each in self._permanent.all()}
         shown = {
@@ -147,7 +147,7 @@ class NeighbourMethods:
     def _is_known_to_arp(self, key: Key) -> bool:
         """Tell whether there is an entry of another kind; an arp that is away knows of none."""
         try:
-            told = self._ask("arp", "neigh.show", {}, _NEIGHBOURS)
+            told = self._ask("arp", "neigh.show", {}, NEIGHBOURS)
         except RpcRefusedError as refused:
             if refused.error.code != "unavailable":
                 raise

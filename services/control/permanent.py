@@ -73,6 +73,12 @@ class PermanentNeighbours:
         """
         self._keep({one: neighbour for one, neighbour in self._given.items() if one != key})
 
+    def configure(self, configured: Iterable[PermanentNeighbour]) -> None:
+        """Take other entries of the configuration; the operator's stay."""
+        entries = {key_of(each): each for each in configured}
+        self._changed = self._changed or entries != self._configured
+        self._configured = entries
+
     def take_changed(self) -> bool:
         """Tell whether there was a change since the last call."""
         changed, self._changed = self._changed, False

@@ -10,7 +10,7 @@ EVERY_INTERFACE: Final = "*"
 
 
 class InterfacePolicies:
-    """The policies; changes last until control ends, or the interface does."""
+    """The policies; changes last until control ends, another configuration is applied, or the interface goes."""
 
     def __init__(self, configured: Mapping[str, InterfacePolicy] | None = None) -> None:
         """Begin with what is configured, by interface name."""
@@ -25,6 +25,11 @@ class InterfacePolicies:
     def change(self, index: int, changes: Mapping[str, Any]) -> None:
         """Change fields of an interface's policy."""
         self._changed[index] = self._changed.get(index, {}) | dict(changes)
+
+    def configure(self, configured: Mapping[str, InterfacePolicy]) -> None:
+        """Begin anew with what is configured now."""
+        self._configured = configured
+        self._changed.clear()
 
     def forget_gone(self, existing: Container[int]) -> None:
         """Forget what was changed of interfaces that are no more."""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from services.common.counters import Counter, Kind
 from services.common.messages import NatFigures, Report
+from services.common.meters import MetersSnapshot
 
 UNHEARD_S: Final = 2.0
 """A service that is silent for so long is down: eight of its reports."""
@@ -50,10 +51,19 @@ class Balance:
     waiting: int
 
     @property
+    def came(self) -> int:
+        """Frames that came in, or were made."""
+        return self.received + self.generated
+
+    @property
+    def went(self) -> int:
+        """Frames that have a fate, or wait."""
+        return self.sent + self.delivered + self.consumed + self.dropped + self.waiting
+
+    @property
     def in_flight(self) -> int:
         """Frames that have come in and have no fate yet; 0 at rest."""
-        fates = self.sent + self.delivered + self.consumed + self.dropped + self.waiting
-        return self.received + self.generated - fates
+        return self.came - self.went
 
 
 class Reports:
@@ -63,17 +73,20 @@ class Reports:
         self._heard: dict[str, tuple[float, Report]] = {}
         self._counts: dict[str, Counts] = {}
         """By instance, the one heard last at the end."""
+        self._measured: dict[str, MetersSnapshot] = {}
         self._retired: dict[int, dict[str, int]] = {}
 
     def take(self, report: Report, now: float) -> None:
         """Keep a report."""
         self._heard[report.instance] = (now, report)
-        self.take_counts(report.instance, report.counters)
+        measured = MetersSnapshot(report.meters, report.histograms, report.gauges)
+        self.take_counts(report.instance, report.counters, measured)
 
-    def take_counts(self, instance: str, counts: Counts) -> None:
-        """Keep the counters of an instance, of which nothing else needs to be known."""
+    def take_counts(self, instance: str, counts: Counts, measured: MetersSnapshot | None = None) -> None:
+        """Keep the counters and meters of an instance, of which nothing else needs to be known."""
         self._counts.pop(instance, None)
         self._counts[instance] = counts
+        self._measured[instance] = measured or MetersSnapshot()
         if len(self._counts) > MAX_INSTANCES:
             self._retire(next(iter(self._counts)))
 
@@ -113,6 +126,10 @@ class Reports:
         """Return the counters of each instance that is not added up yet, by name."""
         return dict(sorted(self._counts.items()))
 
+    def measured(self, instance: str) -> MetersSnapshot:
+        """Return the meters of an instance; nothing of one that was never heard of."""
+        return self._measured.get(instance, MetersSnapshot())
+
     def by_interface(self) -> dict[int, dict[str, int]]:
         """Return the sums of the counters over all instances, by interface index."""
         return _summed([*self._counts.values(), self._retired])
@@ -120,6 +137,7 @@ class Reports:
     def _retire(self, instance: str) -> None:
         self._retired = _summed([self._retired, self._counts.pop(instance)])
         self._heard.pop(instance, None)
+        self._measured.pop(instance, None)
 
 
 def balance(by_interface: Counts) -> Balance:

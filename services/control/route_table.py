@@ -91,6 +91,13 @@ class RouteTables:
         """Return how many destinations have a route, each table by itself."""
         return sum(table.used for table in self._hashes)
 
+    def uses_by_protocol(self) -> Counter[int]:
+        """Return how many routes each routing protocol has put into the tables."""
+        counts: Counter[int] = Counter()
+        for info, number in self.infos.items():
+            counts[info.protocol] += self.uses(number)
+        return counts
+
     # --- Changes ------------------------------------------------------------------------------------------------------
 
     def insert(self, change: RouteChanged) -> None:

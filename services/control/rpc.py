@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from services.common.bus import RpcClient, RpcRefusedError
 from services.common.messages import RpcError
 from services.control import show
-from services.control.config import Config
+from services.control.configuration.methods import ConfigMethods
+from services.control.drop_methods import DropMethods
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link
-from services.control.live_parameters import LiveParameters, names
 from services.control.mirror import KernelMirror
 from services.control.nat_methods import NatMethods
 from services.control.nat_store import NatStore
@@ -29,6 +30,7 @@ from services.control.rpc_params import (
     checked,
 )
 from services.control.view import RouterView
+from services.control.why_method import WhyMethod
 
 ASK_TIMEOUT_S: Final = 0.25
 """How long another service is waited for: control does nothing else meanwhile."""
@@ -48,20 +50,18 @@ class ControlMethods:
         mirror: KernelMirror,
         changes: KernelChanges,
         view: RouterView,
-        config: Config,
+        configuration: ConfigMethods,
         forwarder: RpcClient,
         arp: RpcClient,
         permanent: PermanentNeighbours,
         nat: NatStore,
-        parameters: LiveParameters,
         clock: Callable[[], float],
+        recordings: Path,
     ) -> None:
         self._rib = rib
         self._mirror = mirror
         self._changes = changes
         self._view = view
-        self._config = config
-        self._parameters = parameters
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
         neighbours = NeighbourMethods(rib, permanent, self._ask)
@@ -71,8 +71,9 @@ class ControlMethods:
             "status": self._status,
             "counters": self._counters,
             "fib": self._fib,
-            "config.show": self._config_show,
-            "config.set": self._config_set,
+            "drops": DropMethods(rib, recordings),
+            "why": WhyMethod(rib, self._ask),
+            **configuration.methods,
             "route.add": lambda params: routes.change("add", params),
             "route.replace": lambda params: routes.change("replace", params),
             "route.del": lambda params: routes.change("del", params),
@@ -130,19 +131,6 @@ class ControlMethods:
     def _fib(self, params: dict[str, Any]) -> dict[str, Any]:
         checked(NoParams, params)
         return self._ask("forwarder", "fib", {}, _FIB) | {"control_generation": self._view.last_generation}
-
-    def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
-        checked(NoParams, params)
-        return self._config.model_copy(update={"parameters": self._parameters.current}).model_dump(mode="json")
-
-    def _config_set(self, params: dict[str, Any]) -> dict[str, Any]:
-        if not params:
-            raise _error("usage", f"name at least one parameter: {', '.join(names())}")
-        try:
-            self._parameters.set(params)
-        except ValueError as error:
-            raise _error("usage", str(error)) from error
-        return {}
 
     # --- Changes: the kernel's, and mirrored before the answer goes out -----------------------------------------------
 

@@ -2,18 +2,31 @@
 
 import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from services.common.bus import RpcRefusedError
+from services.common.counters import DROPS
 from services.common.messages import RpcError
 from services.common.parameters import InterfacePolicy, Martians, ReversePath
+from services.common.wire.ipv4 import DEFAULT_TTL, MAX_BYTES
 from services.control.kernel_types import RouteType
 from services.control.names import PROTOCOL_NUMBERS, PROTOCOLS, SCOPE_NUMBERS
 
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 _MAX_U32: Final = 0xFFFF_FFFF
+_DROP_REASONS: Final = tuple(reason.name for reason in DROPS)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
@@ -81,9 +94,20 @@ def _route_type(value: Any) -> RouteType:
     return RouteType[str(value).upper()]
 
 
-Prefix = Annotated[IPv4Network, BeforeValidator(_prefix)]
-Address = Annotated[IPv4Address, BeforeValidator(_address)]
-InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_interface_address)]
+_DOTTED: Final = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
+Prefix = Annotated[
+    IPv4Network,
+    PlainValidator(_prefix),
+    WithJsonSchema({"type": "string", "pattern": rf"^(default|{_DOTTED}(/[0-9.]+)?)$"}),
+]
+Address = Annotated[
+    IPv4Address, PlainValidator(_address), WithJsonSchema({"type": "string", "pattern": f"^{_DOTTED}$"})
+]
+InterfaceAddress = Annotated[
+    IPv4Interface,
+    PlainValidator(_interface_address),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DOTTED}(/[0-9.]+)?$"}),
+]
 MacAddress = Annotated[bytes, BeforeValidator(_mac)]
 Protocol = Annotated[int, BeforeValidator(_protocol)]
 Scope = Annotated[int, BeforeValidator(_scope)]
@@ -101,9 +125,10 @@ class Params(BaseModel):
 class NextHopSpec(Params):
     """One way of a multipath route."""
 
-    via: Address | None = None
-    dev: Device | None = None
-    weight: Annotated[int, Field(ge=1, le=256)] = 1  # rtnh_hops of linux/rtnetlink.h is a byte that holds weight - 1
+    via: Address | None = Field(None, description="the gateway")
+    dev: Device | None = Field(None, description="name of the interface")
+    weight: int = Field(1, ge=1, le=256, description="its share of the flows")
+    # rtnh_hops of linux/rtnetlink.h is a byte that holds weight - 1
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> "NextHopSpec":
@@ -112,28 +137,35 @@ class NextHopSpec(Params):
         return self
 
 
-class RouteSpec(Params):
-    """A route as a user writes it."""
+class RouteDescription(Params):
+    """A route as a user writes it, less who installs it."""
 
-    dst: Prefix
-    type: Literal["unicast", "blackhole", "unreachable", "prohibit"] | None = None
-    via: Address | None = None
-    dev: Device | None = None
-    metric: Unsigned | None = None
-    mtu: Unsigned | None = None
-    src: Address | None = None
-    onlink: bool = False
-    proto: Protocol | None = None
-    nexthops: list[NextHopSpec] = []
+    dst: Prefix = Field(description="prefix, address, or default")
+    type: Literal["unicast", "blackhole", "unreachable", "prohibit"] | None = Field(
+        None, description="unicast where it is left out"
+    )
+    via: Address | None = Field(None, description="the gateway; without one the destination is on the link of dev")
+    dev: Device | None = Field(None, description="name of the interface")
+    metric: Unsigned | None = Field(None, description="the lowest is used; 0 where it is left out")
+    mtu: Unsigned | None = Field(None, description="bytes of IP; the interface's where it is left out")
+    src: Address | None = Field(None, description="preferred source of the router's own datagrams")
+    onlink: bool = Field(default=False, description="take the gateway for reachable on dev")
+    nexthops: list[NextHopSpec] = Field([], description="in place of via and dev: several ways, by weight")
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> "RouteSpec":
+    def _is_consistent(self) -> Self:
         has_way = self.via is not None or self.dev is not None
         if self.nexthops and has_way:
             raise ValueError("give either via and dev, or nexthops")
         if self.type not in (None, "unicast") and (has_way or self.nexthops):
             raise ValueError(f"a route of type {self.type} has no via, dev or nexthops")
         return self
+
+
+class RouteSpec(RouteDescription):
+    """A route as a user writes it."""
+
+    proto: Protocol | None = None
 
 
 class RouteFilter(Params):
@@ -162,6 +194,13 @@ class RouteFlush(RouteFilter):
         return self
 
 
+class Flow(Params):
+    """What a datagram carries."""
+
+    protocol: Literal["icmp", "tcp", "udp"] = "icmp"
+    port: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+
+
 class RouteQuestion(Params):
     """A datagram to look up."""
 
@@ -174,6 +213,31 @@ class RouteQuestion(Params):
         if self.iif is not None and self.src is None:
             raise ValueError("iif: give from (src) as well: the way back to the source is what it is checked for")
         return self
+
+
+class DropFilter(Params):
+    """Which dropped frames to show."""
+
+    reason: str | None = None
+    dev: Device | None = None
+
+    @field_validator("reason")
+    @classmethod
+    def _is_reason(cls, reason: str | None) -> str | None:
+        if reason is not None and reason not in _DROP_REASONS:
+            raise ValueError(f"{reason!r} is no drop reason; there are: {', '.join(_DROP_REASONS)}")
+        return reason
+
+
+class WhyQuestion(Params):
+    """A datagram, of which it is asked what would become of it."""
+
+    src: Address
+    dst: Address
+    flow: Flow = Flow()
+    iif: Device | None = None
+    size: Annotated[int, Field(ge=28, le=MAX_BYTES)] = 84
+    ttl: Annotated[int, Field(ge=0, le=255)] = DEFAULT_TTL
 
 
 class AddressFilter(Params):

@@ -29,25 +29,34 @@ from services.common.kernel_settings import (
     record_path,
     shortcomings,
 )
+from services.common.logs import set_up_logging
 from services.common.messages import MessageError, NeighbourState, Report, RouterState, decode
+from services.common.notify import Notifier
 from services.common.parameters import Parameters
-from services.common.runtime import POLL_MS, StopFlag, clock
-from services.control.config import METRICS_OFF, Config
+from services.common.runtime import POLL_MS, ReloadFlag, StopFlag, clock
+from services.control.config import Config
+from services.control.configuration.manager import Configuration
+from services.control.configuration.methods import ConfigMethods
+from services.control.configuration.origin import Origin
+from services.control.configuration.record import RecordStore, record_file
+from services.control.configuration.saved import in_force
+from services.control.configuration.settings import RpcSettings
 from services.control.kernel_changes import KernelChanges
 from services.control.live_parameters import LiveParameters
-from services.control.metrics import MetricsCollector, MetricsServer
 from services.control.mirror import KernelMirror
+from services.control.monitoring.monitor import Monitor
+from services.control.monitoring.snapshot import CONTROL as INSTANCE
 from services.control.nat_ports import translated_ports
 from services.control.nat_store import NatStore, nat_path
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
+from services.control.remote import RemoteRpc
 from services.control.reports import Reports
 from services.control.rib import Rib
 from services.control.rpc import ControlMethods
 from services.control.view import KnownNeighbours, RouterView
 
-INSTANCE: Final = "control"
 REVIEW_INTERVAL_S: Final = 0.25
 """How often the metrics are renewed, and what changed is logged: as often as the services report."""
 UNSETTLED_POLL_MS: Final = 20
@@ -65,7 +74,7 @@ class ControlService:
         self,
         context: zmq.Context[Any],
         endpoints: Endpoints,
-        config: Config,
+        origin: Origin,
         log: structlog.stdlib.BoundLogger,
         listen: str = "",
         *,
@@ -73,15 +82,19 @@ class ControlService:
     ) -> None:
         """Take the instance's lock and open all sockets.
 
+        :param origin: what it was started with.
         :param listen: one more endpoint for reports, of an ingress that does not share the run directory.
         :param manage_kernel: whether to take over what hopwire does itself from the kernel.
-        :raises HopwireError: an instance runs already, the run directory is unusable, or the endpoint is.
+        :raises HopwireError: an instance runs already, or the run directory, the configuration or the endpoint is
+            unusable.
         """
         self._lock = hold_instance(endpoints, INSTANCE)
         self._endpoints = endpoints
-        self._config = config
+        self._log_format = origin.log_format
+        self._configuration = Configuration(origin, RecordStore(record_file(endpoints.run_dir)), log)
+        config = self._configuration.config
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level, self._log_format)
         self._live = LiveParameters(config.parameters)
-        self._log = log
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
         self._owned: list[str] | None = None
@@ -91,20 +104,26 @@ class ControlService:
         self._mirror = KernelMirror(self._netlink, self._rib)
         self._reports = Reports()
         self._neighbours = KnownNeighbours()
-        self._view = RouterView(self._rib, self._reports, self._neighbours)
+        self._view = RouterView(self._rib, self._reports)
         self._permanent = PermanentNeighbours(
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
         self._nat = NatStore(config.nat, nat_path(endpoints.run_dir))
         self._silent: set[str] = set()
+        self._notifier = Notifier()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
-        self._collector = MetricsCollector()
-        self._metrics: MetricsServer | None = None
-        if config.metrics_listen != METRICS_OFF:
-            self._metrics = MetricsServer(config.metrics_listen, self._collector)
+        self._monitor = Monitor(
+            config=config,
+            parameters=self._live,
+            rib=self._rib,
+            mirror=self._mirror,
+            reports=self._reports,
+            neighbours=self._neighbours,
+            view=self._view,
+            counters=self._counters,
+            log=self.log,
+        )
         self._ownership_warnings: list[str] = []
-        self._logged_warnings: set[str] = set()
-        self._logged_ready: bool | None = None
         self._next_review_at = float("-inf")
         self._open_sockets(context, endpoints)
         if listen:
@@ -121,22 +140,29 @@ class ControlService:
         self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
         self._forwarder = RpcClient(context, endpoints.forwarder_rpc)
         self._arp = RpcClient(context, endpoints.arp_rpc)
+        changes = KernelChanges(self._netlink)
+        self._configuration.connect(self._rib, self._mirror, changes, self)
         methods = ControlMethods(
             rib=self._rib,
             mirror=self._mirror,
-            changes=KernelChanges(self._netlink),
+            changes=changes,
             view=self._view,
-            config=self._config,
-            parameters=self._live,
+            configuration=ConfigMethods(
+                self._configuration, self, self._live, self._permanent, self._nat, self._rib, clock
+            ),
             forwarder=self._forwarder,
             arp=self._arp,
             permanent=self._permanent,
             nat=self._nat,
             clock=clock,
+            recordings=endpoints.recordings,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._published_at = float("-inf")
         self._poller = zmq.Poller()
+        self._remote = RemoteRpc(
+            methods, lambda socket: self._poller.register(socket, zmq.POLLIN), self._poller.unregister
+        )
         self._poller.register(self._netlink.fileno(), zmq.POLLIN)
         for socket in (self._inbox, self._rpc.socket):
             self._poller.register(socket, zmq.POLLIN)
@@ -147,24 +173,54 @@ class ControlService:
             path = self._endpoints.counters(instance)
             if path.exists():  # that of an ingress elsewhere is not here
                 block = CounterBlock(path)
-                self._reports.take_counts(instance, block.snapshot())
+                self._reports.take_counts(instance, block.snapshot(), block.meters.snapshot())
                 block.close()
 
-    def run(self, stop: StopFlag) -> None:
+    # --- What a configuration has control do --------------------------------------------------------------------------
+
+    def in_force(self, config: Config) -> Config:
+        """Return a configuration with what was changed since by `config set` and `link set`."""
+        return in_force(config, self._rib, self._live.current)
+
+    def listen(self, rpc: RpcSettings | None) -> None:
+        """Listen for other machines, or not.
+
+        :raises HopwireError: that is not possible; all is as before.
+        """
+        self._remote.configure(rpc)
+
+    def adopt(self, config: Config) -> None:
+        """Do as a configuration says from now on."""
+        self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level, self._log_format)
+        self._live.configure(config.parameters)
+        self._permanent.configure(config.parameters.arp.permanent_neighbours)
+        self._nat.configure(config.nat)
+        self._rib.policies.configure(config.interfaces)
+        for index in self._rib.links:
+            self._rib.change_policy(index, {})  # it is to be published anew where it is another one
+        self._monitor.adopt(config, self.log)
+
+    # --- The loop -----------------------------------------------------------------------------------------------------
+
+    def run(self, stop: StopFlag, reload: ReloadFlag) -> None:
         """Work until `stop` is set, then give back to the kernel what was taken over.
 
+        :param reload: when it is set, the configuration file is applied again.
         :raises HopwireError: what the kernel owns cannot be recorded.
         """
         give_back_compiler()
         try:
             while not stop.is_set:
+                if reload.take():
+                    self._configuration.reload(clock())
                 self._turn()
                 self._arp_state.register(self._poller)
                 self._poller.poll(self._pause_ms(clock()))
+            self._configuration.end()
         finally:
             if self._ownership is not None:
                 for warning in self._ownership.restore():
-                    self._log.warning(warning)
+                    self.log.warning(warning)
 
     def _pause_ms(self, now: float) -> int:
         """Return how long to wait for messages, and for announcements if it is not too soon for these."""
@@ -176,8 +232,8 @@ class ControlService:
 
     def close(self) -> None:
         """Close everything, and let go of the instance's name."""
-        if self._metrics is not None:
-            self._metrics.close()
+        self._monitor.close()
+        self._remote.close()
         for part in (self._state, self._inbox, self._arp_state, self._forwarder, self._arp, self._rpc, self._netlink):
             part.close()
         self._counters.close()
@@ -189,7 +245,8 @@ class ControlService:
             self._mirror.follow()
         self._take_reports(now)
         self._follow_arp(now)
-        malformed = self._rpc.serve()
+        self._configuration.turn(now)
+        malformed = self._rpc.serve() + self._remote.serve()
         self._publish(now)
         if self._view.last_generation:
             malformed += self._state.answer_requests()
@@ -212,7 +269,7 @@ class ControlService:
             changes = RouterState()  # all subscribers start with a snapshot; a number of its own tells it from none
             self._poller.register(self._state.snapshots, zmq.POLLIN)
             for name in self._rib.policies.absent({link.name for link in self._rib.links.values()}):
-                self._log.info("configured, but not there yet", interface=name)
+                self.log.info("configured, but not there yet", interface=name)
         if self._permanent.take_changed() | self._live.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
         if self._nat.take_changed():
@@ -276,22 +333,16 @@ class ControlService:
 
     def _review(self, now: float) -> None:
         """Renew the metrics, and log what is new for the person who runs the router."""
-        self._reports.take_counts(INSTANCE, self._counters.snapshot())
+        self._monitor.measure()
         silent = {one.instance for one in self._reports.health(now) if not one.up}
         self._read_counts(silent - self._silent)  # what they counted after their last report
         self._silent = silent
         self._reports.forget_gone(self._rib.links, now)
-        warnings = [*self._ownership_warnings, *filter(None, [self._permanent.warning, self._nat.warning])]
-        if self._metrics is not None:
-            self._metrics.start_when_due(now)
-            warnings += [self._metrics.warning] if self._metrics.warning else []
-        self._view.warnings = warnings
-        self._collector.snapshot = self._view.metrics(now)
-        status = self._view.status(now)
-        for warning in status["warnings"]:
-            if warning not in self._logged_warnings:
-                self._log.warning(warning)
-        self._logged_warnings = set(status["warnings"])
-        if status["ready"] != self._logged_ready:
-            self._logged_ready = status["ready"]
-            self._log.info("ready" if status["ready"] else "not ready", waiting_for=status["waiting_for"])
+        self._view.warnings = [
+            *self._ownership_warnings,
+            *filter(None, [self._permanent.warning, self._nat.warning]),
+            *self._configuration.warnings,
+            *self._monitor.start_server(now),
+        ]
+        self._notifier.tell(ready=self._view.last_generation > 0, status="; ".join(self._view.warnings))
+        self._monitor.renew(now)

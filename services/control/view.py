@@ -1,6 +1,5 @@
 """The router as a whole, put together from the kernel's mirror and the services' reports. Pure."""
 
-from collections import Counter
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 from services.common.messages import Interface, NeighbourState
 from services.common.wire.ethernet import mac_text
 from services.common.wire.ipv4 import prefix_text
-from services.control.metrics import NO_INTERFACE, MetricsSnapshot
+from services.control.monitoring.snapshot import NO_INTERFACE
 from services.control.reports import Counts, Reports, balance
 from services.control.rib import Rib
 from services.control.status import Readiness, readiness
@@ -29,18 +28,20 @@ class KnownNeighbours:
     """The neighbours whose MAC arp knows."""
 
     def __init__(self) -> None:
-        self._neighbours: set[tuple[int, int]] = set()
+        self._neighbours: dict[int, dict[int, bytes]] = {}
 
     def apply(self, state: NeighbourState) -> None:
         """Follow arp's state."""
         if state.full:
             self._neighbours.clear()
-        self._neighbours.difference_update(state.gone)
-        self._neighbours.update((neighbour.interface, neighbour.address) for neighbour in state.neighbours)
+        for interface, address in state.gone:
+            self._neighbours.get(interface, {}).pop(address, None)
+        for neighbour in state.neighbours:
+            self._neighbours.setdefault(neighbour.interface, {})[neighbour.address] = neighbour.mac
 
-    def by_interface(self) -> Mapping[int, int]:
-        """Return how many there are, by interface index."""
-        return Counter(interface for interface, _ in self._neighbours)
+    def of(self, interface: int) -> Mapping[int, bytes]:
+        """Return the MACs of an interface's neighbours, by address."""
+        return self._neighbours.get(interface, {})
 
 
 class RouterView:
@@ -49,15 +50,16 @@ class RouterView:
     :ivar first_generation: the sequence number of the first state that was published.
     :ivar last_generation: of the last one.
     :ivar warnings: what the user should know besides what the mirror itself tells.
+    :ivar unaccounted: what the audit of the frame balance has found (`monitoring.audit`).
     """
 
-    def __init__(self, rib: Rib, reports: Reports, neighbours: KnownNeighbours) -> None:
+    def __init__(self, rib: Rib, reports: Reports) -> None:
         self._rib = rib
         self._reports = reports
-        self._neighbours = neighbours
         self.first_generation = 1
         self.last_generation = 0
         self.warnings: list[str] = []
+        self.unaccounted = 0
 
     def is_up(self, service: str, now: float) -> bool:
         """Tell whether an instance of a service reports."""
@@ -65,7 +67,7 @@ class RouterView:
 
     def status(self, now: float) -> dict[str, Any]:
         """Return the answer to the RPC `status`."""
-        judged = self._readiness(now)
+        judged = self.readiness(now)
         return {
             "version": VERSION,
             "ready": not judged.waiting_for,
@@ -91,29 +93,14 @@ class RouterView:
         by_interface = self._reports.by_interface()
         sums = balance(by_interface)
         return {
-            "services": {instance: self._named(counts) for instance, counts in self._reports.by_instance().items()},
-            "interfaces": self._named(by_interface),
-            "balance": {**vars(sums), "in_flight": sums.in_flight},
+            "services": {instance: self.named(counts) for instance, counts in self._reports.by_instance().items()},
+            "interfaces": self.named(by_interface),
+            "balance": {**vars(sums), "in_flight": sums.in_flight, "unaccounted": self.unaccounted},
             "heard_s": {one.instance: now - one.age_s for one in self._reports.health(now)},
         }
 
-    def metrics(self, now: float) -> MetricsSnapshot:
-        """Return what Prometheus gets."""
-        by_interface = self._reports.by_interface()
-        neighbours = self._neighbours.by_interface()
-        return MetricsSnapshot(
-            version=VERSION,
-            ready=not self._readiness(now).waiting_for,
-            interfaces=tuple(interface.name for interface in self._rib.interfaces),
-            counters=self._named(by_interface),
-            services=tuple(self._reports.health(now)),
-            routes=self._rib.routes_by_kind(),
-            neighbours={self._rib.interface_name(index): number for index, number in neighbours.items()},
-            in_flight=balance(by_interface).in_flight,
-            nat=self._reports.nat(),
-        )
-
-    def _readiness(self, now: float) -> Readiness:
+    def readiness(self, now: float) -> Readiness:
+        """Judge whether the router forwards."""
         return readiness(
             unsettled=self._rib.unsettled,
             interfaces=self._rib.interfaces,
@@ -122,7 +109,7 @@ class RouterView:
             last_generation=self.last_generation,
         )
 
-    def _named(self, counts: Counts) -> dict[str, dict[str, int]]:
+    def named(self, counts: Counts) -> dict[str, dict[str, int]]:
         """Return counters by interface name; interfaces of one name, which came one after the other, are one."""
         named: dict[str, dict[str, int]] = {}
         for index, counted in counts.items():

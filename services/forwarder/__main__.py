@@ -7,7 +7,8 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit
 
 
 def main(
@@ -23,16 +24,17 @@ def main(
         ),
     ] = "",
     log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
+    log_format: LogFormat = AUTO,
 ) -> None:
     """Forward IPv4 between the router's interfaces."""
-    raise typer.Exit(run_to_exit("hopwire forwarder", lambda: _run(run_dir, listen, log_level)))
+    raise typer.Exit(run_to_exit("hopwire forwarder", lambda: _run(run_dir, listen, log_level, log_format)))
 
 
-def _run(run_dir: Path, listen: str, log_level: str) -> None:
+def _run(run_dir: Path, listen: str, log_level: str, log_format: str) -> None:
     # Imported here: `--help` answers without loading the compiled kernels.
     from services.forwarder.service import Forwarder  # noqa: PLC0415
 
-    log = set_up_logging("forwarder", log_level)
+    log = set_up_logging("forwarder", log_level, log_format)
     stop = StopFlag()
     with zmq.Context() as context:
         forwarder = Forwarder(context, prepare_run_dir(run_dir), log, listen)

@@ -9,10 +9,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from services.common import tap
 from services.common.counters import MAX_INTERFACES, Counter, CounterBlock
 from services.common.errors import HopwireError
 from services.common.kernels import inlined, kernel, record
-from services.common.system_calls import send_messages
+from services.common.memory import bytes_at
+from services.common.observer import OBSERVER, Observer, Observing, is_watched, record_drop, show
+from services.common.packet_filter import ABSENT
+from services.common.system_calls import REALTIME, clock_ns, send_messages
 from services.common.wire import virtio_net
 from services.forwarder.pipeline import BATCH, QUEUES, Queues, counter_start
 
@@ -56,7 +60,49 @@ SENDERS: Final = record(Senders, "int64[::1]", "int64[::1]", "int64[::1]")
 
 
 @inlined
-def send_queue(queues: Any, senders: Any, counters: Any, slot: Any, counter: Any) -> None:
+def _show_sent(queues: Any, slot: Any, first: Any, behind: Any, sent_ns: Any, observer: Any) -> None:
+    """Show frames that have left."""
+    interface = observer.interfaces[slot]
+    for number in range(first, behind):
+        address, octets = queues.vectors[slot, number]
+        show(
+            observer,
+            tap.SENT,
+            tap.SENT,
+            sent_ns,
+            interface,
+            ABSENT,
+            bytes_at(address, octets),
+            _VIRTIO,
+            octets - _VIRTIO,
+        )
+
+
+@inlined
+def _lose(queues: Any, slot: Any, first: Any, behind: Any, reason: Any, observer: Any) -> None:
+    """Record frames that could not be sent."""
+    now_ns = clock_ns(REALTIME)
+    interface = observer.interfaces[slot]
+    for number in range(first, behind):
+        address, octets = queues.vectors[slot, number]
+        frame = bytes_at(address, octets)
+        record_drop(observer, reason, now_ns, interface, frame, _VIRTIO, octets - _VIRTIO)
+        if is_watched(observer):
+            show(
+                observer,
+                tap.DROPPED,
+                tap.DROPPED,
+                now_ns,
+                interface,
+                reason,
+                frame,
+                _VIRTIO,
+                octets - _VIRTIO,
+            )
+
+
+@inlined
+def send_queue(queues: Any, senders: Any, counters: Any, slot: Any, counter: Any, observer: Any) -> None:
     """Send what is queued for a slot, without waiting, and count it as `counter`.
 
     A frame that the kernel refuses is passed over; a full queue or a lost link ends the batch.
@@ -68,43 +114,54 @@ def send_queue(queues: Any, senders: Any, counters: Any, slot: Any, counter: Any
     row = senders.rows[slot]
     if senders.descriptors[slot] == _CLOSED:
         counters[row + _TX_FAILED] += count
+        _lose(queues, slot, 0, count, _TX_FAILED, observer)
         return
     done = np.int64(0)
     octets = np.int64(0)
-    sent = np.int64(0)
+    sent = sent_ns = np.int64(0)
     while done < count:
         address = senders.messages[slot] + done * _MESSAGE_BYTES
+        if is_watched(observer):
+            sent_ns = clock_ns(REALTIME)  # before: an answer may come before the call returns
         result = send_messages(senders.descriptors[slot], address, count - done, _DONT_WAIT)
         if result > 0:
             for number in range(done, done + result):
                 octets += queues.vectors[slot, number, 1]
+            if is_watched(observer):
+                _show_sent(queues, slot, done, done + result, sent_ns, observer)
             sent += result
             done += result
         elif result in _QUEUE_FULL:
             counters[row + _TX_FULL] += count - done
+            _lose(queues, slot, done, count, _TX_FULL, observer)
             break
         elif result in _LINK_GONE:
             counters[row + _TX_FAILED] += count - done
+            _lose(queues, slot, done, count, _TX_FAILED, observer)
             break
         elif result != _INTERRUPTED:
             counters[row + _TX_FAILED] += 1
+            _lose(queues, slot, done, done + 1, _TX_FAILED, observer)
             done += 1
     counters[row + counter] += sent
     counters[row + _TX_BYTES] += octets - sent * _VIRTIO
 
 
-@kernel("void", QUEUES, SENDERS, "int64[::1]", "int64", "int64")
-def _send_queue(queues: Queues, senders: Senders, counters: npt.NDArray[np.int64], slot: int, counter: int) -> None:
-    send_queue(queues, senders, counters, slot, counter)
+@kernel("void", QUEUES, SENDERS, "int64[::1]", "int64", "int64", OBSERVER)
+def _send_queue(
+    queues: Queues, senders: Senders, counters: npt.NDArray[np.int64], slot: int, counter: int, observer: Observer
+) -> None:
+    send_queue(queues, senders, counters, slot, counter, observer)
 
 
 class Egress:
     """All transmit sockets, and the queues that the fast path fills for them."""
 
-    def __init__(self, queues: Queues, counters: CounterBlock) -> None:
+    def __init__(self, queues: Queues, counters: CounterBlock, observing: Observing) -> None:
         """Prepare the message headers once: each points at its place in the queue's vectors."""
         self._queues = queues
         self._counters = counters
+        self._observing = observing
         self.block = np.frombuffer(counters.values, np.int64)
         """The counters as compiled code takes them."""
         self._sockets: dict[int, tuple[socket.socket, int]] = {}
@@ -164,6 +221,7 @@ class Egress:
             raise
         self._sockets[slot] = (sender, interface_index)
         self.senders.rows[slot] = counter_start(self._counters, interface_index)
+        self._observing.interfaces[slot] = interface_index
         self.senders.descriptors[slot] = sender.fileno()
 
     def close(self, slot: int) -> None:
@@ -171,6 +229,7 @@ class Egress:
         if slot in self._sockets:
             self.senders.descriptors[slot] = _CLOSED
             self.senders.rows[slot] = counter_start(self._counters, 0)
+            self._observing.interfaces[slot] = 0
             self._sockets.pop(slot)[0].close()
 
     def open_slots(self) -> dict[int, int]:
@@ -179,7 +238,7 @@ class Egress:
 
     def flush(self, slot: int) -> None:
         """Send what is queued for a slot, and count it."""
-        _send_queue(self._queues, self.senders, self.block, slot, Counter.FORWARDED)
+        _send_queue(self._queues, self.senders, self.block, slot, Counter.FORWARDED, self._observing.arrays)
 
     def send(
         self,
@@ -192,7 +251,7 @@ class Egress:
         data = np.frombuffer(header + frame, np.uint8)
         self._queues.vectors[slot, 0] = (data.ctypes.data, len(data))
         self._queues.queued[slot] = 1
-        _send_queue(self._queues, self.senders, self.block, slot, counter)
+        _send_queue(self._queues, self.senders, self.block, slot, counter, self._observing.arrays)
 
 
 def _error_text(error: OSError) -> str:

@@ -7,6 +7,7 @@ import zmq
 
 from services.common.bus import connected, try_send
 from services.common.counters import Counter, CounterBlock
+from services.common.insight import DropNote
 from services.common.ledger import HandedLedger
 from services.common.messages import MAX_BATCH_FRAMES, Frame, NeighbourState, NeighboursUsed, encode, encode_frames
 from services.common.wire import virtio_net
@@ -34,12 +35,14 @@ class ArpHandover:
         tables: ForwardingTables,
         egress: Egress,
         now: float,
+        on_drop: DropNote,
     ) -> None:
         """Connect to arp; write off what a killed predecessor held."""
         self._socket = connected(context, zmq.PUSH, endpoint)
         self._counters = counters
         self._tables = tables
         self._egress = egress
+        self._on_drop = on_drop
         self._ledger = HandedLedger(counters, Counter.HANDED_ARP)
         self._holding = Holding()
         self._share = TimeShare(FRAME_COST_S, BURST_FRAMES * FRAME_COST_S, now)
@@ -58,7 +61,7 @@ class ArpHandover:
         for frame in held:
             self._counters.add(Counter.WAITING, 1, frame.out_interface)
         for frame in dropped:
-            self._counters.add(Counter.DROP_NEIGHBOUR_QUEUE, 1, frame.out_interface)
+            self._drop(frame, Counter.DROP_NEIGHBOUR_QUEUE, frame.out_interface)
         for first in range(0, len(hand), MAX_BATCH_FRAMES):
             self._hand(hand[first : first + MAX_BATCH_FRAMES])
 
@@ -82,7 +85,7 @@ class ArpHandover:
         """Give up what is held, and close the socket."""
         for frame in self._holding.take_all():
             self._counters.add(Counter.WAITING, -1, frame.out_interface)
-            self._counters.add(Counter.DROP_RESTARTED, 1, frame.out_interface)
+            self._drop(frame, Counter.DROP_RESTARTED, frame.out_interface)
         self._socket.close()
 
     def _hand(self, frames: list[Frame]) -> None:
@@ -93,7 +96,10 @@ class ArpHandover:
         else:
             self._ledger.undo(len(frames))
         for frame in frames:
-            self._counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, 1, frame.in_interface)
+            if sent:
+                self._counters.add(Counter.HANDED, 1, frame.in_interface)
+            else:
+                self._drop(frame, Counter.DROP_ARP_FULL, frame.in_interface)
 
     def _carry_out(self, release: Release) -> None:
         if release.state is not None:
@@ -110,8 +116,12 @@ class ArpHandover:
         slot = self._tables.slots.get(frame.out_interface, NO_SLOT)
         rewrite = self._tables.rewrite_for(slot, frame.next_hop)
         if rewrite is None:  # the interface went meanwhile
-            self._counters.add(Counter.DROP_UNKNOWN_INTERFACE, 1, frame.out_interface)
+            self._drop(frame, Counter.DROP_UNKNOWN_INTERFACE, frame.out_interface)
             return
         header, rest = frame.data[: virtio_net.HEADER_BYTES], frame.data[_MACS_END:]
         counter = Counter.GENERATED_SENT if frame.generated else Counter.FORWARDED
         self._egress.send(slot, rewrite + bytes(rest), bytes(header), counter)
+
+    def _drop(self, frame: Frame, reason: Counter, interface: int) -> None:
+        self._counters.add(reason, 1, interface)
+        self._on_drop(reason, interface, bytes(frame.data[virtio_net.HEADER_BYTES :]))

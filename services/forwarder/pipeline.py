@@ -14,6 +14,8 @@ from services.common.frame_ring import INVALID, LENGTH, PACKET_TYPE, frame_start
 from services.common.hash_table import ABSENT
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
+from services.common.observer import OBSERVER, Observer, is_watched
+from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import ethernet, ipv4, virtio_net
 from services.forwarder.datagram import (
     UNDECIDED,
@@ -30,10 +32,13 @@ from services.forwarder.datagram import (
 )
 from services.forwarder.fib import lookup
 from services.forwarder.nat.layout import ACTIVE as NAT_ACTIVE
-from services.forwarder.nat.translation import View, translate_batch, translate_destinations
+from services.forwarder.nat.rewriting import rewrite_batch
+from services.forwarder.nat.translation import View, translate_destinations, translate_sources
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
+from services.forwarder.showing import record_dropped, show_batch
+from services.forwarder.verdicts import IS_SLOW
 
 BATCH: Final = 256
 """Frames of a batch at most."""
@@ -69,28 +74,6 @@ _SOURCE_ROUTED: Final = int(Counter.DROP_SOURCE_ROUTED)
 _TAKEN: Final = int(Counter.TAKEN)
 _ARP_FULL: Final = int(Counter.DROP_ARP_FULL)
 _SLOW_PATH_FULL: Final = int(Counter.DROP_SLOW_PATH_FULL)
-
-SLOW_VERDICTS: Final = frozenset(
-    {
-        Counter.HANDED,
-        Counter.FRAGMENTED,
-        Counter.OPTIONS_FILLED,
-        Counter.ECHO_ANSWERED,
-        Counter.WAITING,
-        Counter.NAT_FRAGMENT_HELD,
-        Counter.DROP_TTL_EXCEEDED,
-        Counter.DROP_NO_ROUTE,
-        Counter.DROP_UNREACHABLE,
-        Counter.DROP_PROHIBITED,
-        Counter.DROP_MTU_EXCEEDED,
-    }
-)
-"""Verdicts that the slow path carries out and counts. HANDED: the next hop's MAC is not known. WAITING: a fragment to
-the router itself.
-
-A frame that is FORWARDED may be for the slow path as well: it has gone, and its sender is to be told of a better way.
-"""
-_IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
 
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
 
@@ -304,6 +287,22 @@ def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
             area[start + place] = tables.rewrites[row, place]
 
 
+@inlined
+def _ration(batch: Any, count: Any) -> None:
+    """Drop what is more than the slow path and arp take of a batch."""
+    handed = exceptions = 0
+    for number in range(count):
+        verdict = batch.verdict[number]
+        if verdict == _UNRESOLVED:
+            if handed >= batch.allowance[TO_ARP]:
+                batch.verdict[number] = _ARP_FULL
+            handed += 1
+        elif IS_SLOW[verdict]:
+            if exceptions >= batch.allowance[TO_SLOW_PATH]:
+                batch.verdict[number] = _SLOW_PATH_FULL
+            exceptions += 1
+
+
 @kernel(
     OUTCOME,
     "uint8[::1]",
@@ -312,10 +311,12 @@ def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
     "int64",
     "int64",
     "int64",
+    "int64",
     TABLES,
     BATCH_ARRAYS,
     QUEUES,
     "int64[::1]",
+    OBSERVER,
 )
 def forward_batch(
     area: npt.NDArray[np.uint8],
@@ -324,10 +325,12 @@ def forward_batch(
     first: int,
     count: int,
     in_slot: int,
+    in_interface: int,
     tables: TableArrays,
     batch: Batch,
     queues: Queues,
     counters: npt.NDArray[np.int64],
+    observer: Observer,
 ) -> Outcome:
     """Decide about up to BATCH frames that came in by one interface; see `Outcome` for what is left to do.
 
@@ -335,8 +338,11 @@ def forward_batch(
     :param area_address: the memory address of `area`.
     :param descriptors: (slots, 4) as in `frame_ring`; the frames are those of positions first … first + count - 1.
     :param in_slot: the interface's slot, NO_SLOT when it is not known.
+    :param in_interface: its index.
     :param counters: the interface's row.
     """
+    watched = is_watched(observer)
+    taken_ns = clock_ns(REALTIME) if watched else np.int64(0)
     _load_and_validate(area, descriptors, first, count, tables, batch)
     known = in_slot != NO_SLOT and tables.interface_up[in_slot]
     translating = known and tables.nat.scalars[NAT_ACTIVE]
@@ -351,8 +357,14 @@ def forward_batch(
                 else _UNKNOWN_INTERFACE
             )
     if translating:
-        translate_batch(tables.nat, area, count, in_slot, view)
-    slow = touched = redirects = exceptions = 0
+        translate_sources(tables.nat, area, count, in_slot, view)
+    _ration(batch, count)
+    if watched:
+        observer.batches[0] += 1
+        show_batch(area, descriptors, first, count, in_interface, batch, tables.nat, translating, taken_ns, observer)
+    if translating:
+        rewrite_batch(tables.nat, area, count, view)
+    slow = touched = redirects = 0
     hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):
         verdict = batch.verdict[number]
@@ -365,16 +377,12 @@ def forward_batch(
                 batch.slow[slow] = number
                 slow += 1
                 redirects += 1
-        elif verdict == _UNRESOLVED and slow - redirects - exceptions >= batch.allowance[TO_ARP]:
-            counters[_ARP_FULL] += 1
-        elif _IS_SLOW[verdict] and verdict != _UNRESOLVED and exceptions >= batch.allowance[TO_SLOW_PATH]:
-            counters[_SLOW_PATH_FULL] += 1
-        elif _IS_SLOW[verdict]:
+        elif IS_SLOW[verdict]:
             batch.slow[slow] = number
             slow += 1
-            exceptions += verdict != _UNRESOLVED
         else:
             counters[verdict] += 1
+            record_dropped(area, descriptors, first + number, in_interface, batch, number, observer)
     counters[_TAKEN] += count
     return Outcome(slow, touched)
 

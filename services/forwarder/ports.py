@@ -1,5 +1,6 @@
 """Where frames come from: one frame ring an interface, and batches inside messages."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.common.frame_ring import (
     LENGTH,
     PACKET_TYPE,
     POSITION,
+    TIMESTAMP_NS,
     VIRTIO_BYTES,
     RingConsumer,
     RingError,
@@ -160,6 +162,7 @@ class InlineArea:
         self._ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self._packet_types = fields["packet_type"]
         self._bytes = np.frombuffer(parts[1], np.uint8)
+        self._received_ns = time.time_ns()  # the message does not say it
         return int(fields["in_interface"][0])
 
     def place(self, first: int) -> int:
@@ -173,4 +176,5 @@ class InlineArea:
         self.descriptors[:count, POSITION] = ends[:-1] - begin
         self.descriptors[:count, LENGTH] = np.diff(ends) - VIRTIO_BYTES
         self.descriptors[:count, PACKET_TYPE] = self._packet_types[first : first + count]
+        self.descriptors[:count, TIMESTAMP_NS] = self._received_ns
         return count

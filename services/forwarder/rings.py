@@ -10,11 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.coalesce import SLEEP_MS
-from services.common.counters import COLUMNS, Counter
-from services.common.frame_ring import DESCRIPTOR_WORDS, HEAD, HEADER_WORDS, TAIL, RingConsumer, go_to_sleep, wake
+from services.common.counters import COLUMNS, METERS_START, Counter
+from services.common.frame_ring import (
+    DESCRIPTOR_WORDS,
+    HEAD,
+    HEADER_WORDS,
+    TAIL,
+    TIMESTAMP_NS,
+    RingConsumer,
+    go_to_sleep,
+    wake,
+)
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import bytes_at, load_acquire, store_release, words_at
-from services.common.system_calls import MONOTONIC, clock_ns, drain, happened, wait_readable
+from services.common.meters import Histogram, Meter, histogram_place
+from services.common.observation import observe
+from services.common.observer import OBSERVER, Observer
+from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
 from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
 from services.forwarder.resolution import TABLES, TableArrays
@@ -30,10 +42,20 @@ POSITION: Final = 5
 IN_SLOT: Final = 6
 COUNTERS: Final = 7
 """Where the interface's counters begin in the block."""
-RING_COLUMNS: Final = 8
+INTERFACE: Final = 8
+"""Its index."""
+RING_COLUMNS: Final = 9
 
 _FORWARDED: Final = int(Counter.FORWARDED)
 _BATCHES: Final = int(Counter.BATCHES)
+
+# The meters' places in the block
+_WAKE_UPS: Final = METERS_START + int(Meter.WAKE_UPS)
+_FRAMES: Final = METERS_START + histogram_place(Histogram.FORWARD_FRAMES)
+_NANOSECONDS: Final = METERS_START + histogram_place(Histogram.FORWARD_NS)
+_LATENCY: Final = METERS_START + histogram_place(Histogram.LATENCY_NS)
+_LONGEST_LATENCY_NS: Final = 10_000_000_000
+"""What is beyond comes of a clock that was set, and would spoil the sum."""
 
 # Why a stretch ended
 TIME_IS_UP: Final = 0
@@ -72,6 +94,7 @@ def ring_row(ring: RingConsumer, in_slot: int, counters: int) -> list[int]:
     row[POSITION] = ring.position.ctypes.data
     row[IN_SLOT] = in_slot
     row[COUNTERS] = counters
+    row[INTERFACE] = ring.interface_index
     return row
 
 
@@ -93,7 +116,26 @@ def _give_back(ring: Any, count: Any) -> None:
 
 
 @inlined
-def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, senders: Any, counters: Any) -> Any:
+def _arrived(ring: Any) -> Any:
+    """Return when the next frame came into the kernel, nanoseconds of Unix time."""
+    slots = ring[SLOTS]
+    descriptors = words_at(ring[DESCRIPTORS], slots * DESCRIPTOR_WORDS)
+    return descriptors[_position(ring) % slots * DESCRIPTOR_WORDS + TIMESTAMP_NS]
+
+
+@inlined
+def _measure(counters: Any, count: Any, duration_ns: Any, latency_ns: Any) -> None:
+    """Count a batch in the histograms."""
+    observe(counters, _FRAMES, count)
+    observe(counters, _NANOSECONDS, duration_ns)
+    if 0 <= latency_ns < _LONGEST_LATENCY_NS:
+        observe(counters, _LATENCY, latency_ns)
+
+
+@inlined
+def _forward(
+    ring: Any, count: Any, tables: Any, batch: Any, queues: Any, senders: Any, counters: Any, observer: Any
+) -> Any:
     """Forward a ring's next frames; return how many are for the slow path."""
     slots = ring[SLOTS]
     descriptors = words_at(ring[DESCRIPTORS], slots * DESCRIPTOR_WORDS).reshape((slots, DESCRIPTOR_WORDS))
@@ -105,13 +147,15 @@ def _forward(ring: Any, count: Any, tables: Any, batch: Any, queues: Any, sender
         _position(ring),
         count,
         ring[IN_SLOT],
+        ring[INTERFACE],
         tables,
         batch,
         queues,
         row,
+        observer,
     )
     for number in range(outcome.touched):
-        send_queue(queues, senders, counters, queues.touched[number], _FORWARDED)
+        send_queue(queues, senders, counters, queues.touched[number], _FORWARDED, observer)
     row[_BATCHES] += 1
     return outcome.slow
 
@@ -135,7 +179,19 @@ def _sleep(rings: Any, watched: Any) -> Any:
     return ready == 1 and rung
 
 
-@kernel(STRETCH, "int64[:, ::1]", "int64", TABLES, BATCH_ARRAYS, QUEUES, SENDERS, "int64[::1]", "int64[::1]", "int64")
+@kernel(
+    STRETCH,
+    "int64[:, ::1]",
+    "int64",
+    TABLES,
+    BATCH_ARRAYS,
+    QUEUES,
+    SENDERS,
+    "int64[::1]",
+    OBSERVER,
+    "int64[::1]",
+    "int64",
+)
 def forward_rings(
     rings: npt.NDArray[np.int64],
     first: int,
@@ -144,6 +200,7 @@ def forward_rings(
     queues: Queues,
     senders: Senders,
     counters: npt.NDArray[np.int64],
+    observer: Observer,
     watched: npt.NDArray[np.int64],
     stretch_ns: int,
 ) -> Stretch:
@@ -154,7 +211,9 @@ def forward_rings(
     :param counters: the whole block, flat.
     :param watched: the bell, and behind it the descriptors of the sockets for messages; empty: do not sleep.
     """
-    until = clock_ns(MONOTONIC) + stretch_ns
+    now = clock_ns(MONOTONIC)
+    until = now + stretch_ns
+    unix_ns = clock_ns(REALTIME) - now
     slept = 0
     woken = False
     while True:
@@ -168,18 +227,26 @@ def forward_rings(
             if not 0 < count <= ring[SLOTS]:
                 return Stretch(OUT_OF_BOUNDS, number, 0, 0, slept)
             count = min(count, BATCH)
-            slow = _forward(ring, count, tables, batch, queues, senders, counters)
+            arrived = _arrived(ring)
+            slow = _forward(ring, count, tables, batch, queues, senders, counters, observer)
+            began = now
+            now = clock_ns(MONOTONIC)
+            _measure(counters, count, now - began, now + unix_ns - arrived)
             if slow:
                 return Stretch(SLOW_FRAMES, number, count, slow, slept)
             _give_back(ring, count)
             most = max(most, count)
-        if clock_ns(MONOTONIC) >= until or (most == 0 and watched.shape[0] == 0):
+        if most == 0:
+            now = clock_ns(MONOTONIC)
+        if now >= until or (most == 0 and watched.shape[0] == 0):
             return Stretch(TIME_IS_UP, 0, 0, 0, slept)
         if most == 0:
             # Who rang, but not for a ring that is known? A new one: Python finds it.
-            began = clock_ns(MONOTONIC)
             woken = not woken and _sleep(rings, watched)
-            slept += clock_ns(MONOTONIC) - began
+            slept -= now
+            now = clock_ns(MONOTONIC)
+            slept += now
+            counters[_WAKE_UPS] += woken
             if not woken or batch.allowance[TO_SLOW_PATH] < BATCH or batch.allowance[TO_ARP] < BATCH:
                 return Stretch(MESSAGES, 0, 0, 0, slept)  # also for a new allowance: nobody waits any more
         else:

@@ -24,6 +24,7 @@ from services.common.coalesce import STRETCH_NS
 from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.ledger import TakenLedger
 from services.common.messages import (
     FrameBatch,
@@ -34,6 +35,8 @@ from services.common.messages import (
     decode,
     decode_frames,
 )
+from services.common.meters import Histogram
+from services.common.observer import Observer, Observing
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
@@ -72,18 +75,23 @@ class Forwarder:
         self._lock = hold_instance(endpoints, "forwarder")
         self._log = log
         self.counters = CounterBlock(endpoints.counters("forwarder"))
+        self._meters = self.counters.meters
         self._tables = ForwardingTables(secrets.randbits(63))
         self._batch = make_batch()
         self._queues = make_queues()
-        self._egress = Egress(self._queues, self.counters)
+        self._insight = Insight(endpoints, "forwarder")
+        self._observing = Observing(self._insight)
+        self._egress = Egress(self._queues, self.counters, self._observing)
         self._parameters = Parameters()
-        self._slow_path = SlowPath(self._tables, self.counters, self._parameters.icmp, clock(), time.time)
-        fragments = self._slow_path.fragments
-        self._nat = Translating(endpoints.nat_sessions, self._tables, fragments, self.counters, log)
+        self._slow_path = SlowPath(
+            self._tables, self.counters, self._parameters.icmp, clock(), time.time, self._insight.dropped
+        )
+        self._nat = Translating(endpoints.nat_sessions, self._tables, self._slow_path.fragments, self.counters, log)
         self._ports = Ports(endpoints, self.counters, log)
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
+        self._told_at = 0.0  # since when states are on their way into the tables; 0 while none is
         self._updates = RouterUpdates(self._tables, self._bell.ring)
         self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
@@ -92,8 +100,10 @@ class Forwarder:
         self._rpc = RpcServer(context, endpoints.forwarder_rpc, self._answer)
         self._control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         self._neighbours = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
-        self._arp = ArpHandover(context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock())
-        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock())
+        self._arp = ArpHandover(
+            context, endpoints.arp_frames, self.counters, self._tables, self._egress, clock(), self._insight.dropped
+        )
+        self._work = SlowWork(self._slow_path, self.counters, self._egress, self._arp, clock(), self._insight.dropped)
         self._taken = TakenLedger(self.counters)
         self._reporter = Reporter(context, endpoints, "forwarder", "forwarder", self.counters)
         self._poller = zmq.Poller()
@@ -127,7 +137,7 @@ class Forwarder:
                     self._serve_sockets(now)
                 elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
-            self._nat.keep_house(now, self._forward)
+            self._nat.keep_house(now, self._forward, self._observing)
             self._work.allow(self._batch.allowance, now, slept_s)
             stretch: Stretch = forward_rings(
                 self._rings,
@@ -137,6 +147,7 @@ class Forwarder:
                 self._queues,
                 self._egress.senders,
                 self._egress.block,
+                self._observing.arrays,
                 watched,
                 STRETCH_NS,
             )
@@ -176,6 +187,7 @@ class Forwarder:
         for state in self._control.receive(now):
             if isinstance(state, RouterState):
                 self._updates.put(state)
+                self._told_at = self._told_at or now
         told = self._neighbours.receive(now)
         self._arp.follow([state for state in told if isinstance(state, NeighbourState)], now)
         for _ in range(MESSAGE_BUDGET):
@@ -210,15 +222,31 @@ class Forwarder:
         first: int,
         count: int,
         row: npt.NDArray[np.int64],
+        observer: Observer,
         now: float,
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
+        began = clock()
         slot = self._tables.slots.get(in_interface, NO_SLOT)
         tables, batch, queues = self._tables.arrays, self._batch, self._queues
-        outcome = forward_batch(area, area_address, descriptors, first, count, slot, tables, batch, queues, row)
+        outcome = forward_batch(
+            area,
+            area_address,
+            descriptors,
+            first,
+            count,
+            slot,
+            in_interface,
+            tables,
+            batch,
+            queues,
+            row,
+            observer,
+        )
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
         row[Counter.BATCHES] += 1
+        self._meters.observe_batch(Histogram.FORWARD_FRAMES, Histogram.FORWARD_NS, count, clock() - began)
         if outcome.slow:
             self._work.see_to(self._batch, outcome.slow, in_interface, area, now)
 
@@ -247,7 +275,9 @@ class Forwarder:
         first = 0
         while count := inline.place(first):
             self._work.allow(self._batch.allowance, now, 0.0)
-            self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
+            observer = self._observing.arrays
+            area, address, descriptors = inline.area, inline.area_address, inline.descriptors
+            self._forward(in_interface, area, address, descriptors, 0, count, row, observer, now)
             self._taken.take(in_interface, header.handed, count)
             first += count
 
@@ -273,6 +303,7 @@ class Forwarder:
                 port.ring.tail,
                 count,
                 port.row,
+                self._observing.arrays,
                 clock(),
             )
             port.ring.give_back(count)
@@ -283,6 +314,9 @@ class Forwarder:
         state = self._updates.step()
         if state is None:
             return
+        self._meters.observe(Histogram.FIB_UPDATE_NS, int((clock() - self._told_at) * 1e9))
+        if self._updates.is_empty:
+            self._told_at = 0.0
         self._note_generation()
         if state.parameters is not None and state.parameters != self._parameters:
             if state.parameters.icmp != self._parameters.icmp:
@@ -309,6 +343,7 @@ class Forwarder:
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping_at = now + HOUSEKEEPING_S
+        self._observing.refresh()
         self._refresh_ports()
         self._slow_path.expire(now)
         self._serve_sockets(now)  # also when nothing came: a publisher may have fallen silent
@@ -347,6 +382,7 @@ class Forwarder:
             self._neighbours,
             self._arp,
             self._reporter,
+            self._insight,
             self._lock,
         ):
             closable.close()

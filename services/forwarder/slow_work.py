@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from services.common.counters import BY_COLUMN, Counter, CounterBlock
 from services.common.frame_ring import VIRTIO_BYTES
+from services.common.insight import DropNote
 from services.common.messages import Frame
+from services.common.meters import Histogram
 from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, Batch
@@ -33,8 +35,10 @@ class SlowWork:
         egress: Egress,
         arp: ArpHandover,
         now: float,
+        on_drop: DropNote,
     ) -> None:
         """Begin with a full burst of time."""
+        self._on_drop = on_drop
         self._slow_path = slow_path
         self._counters = counters
         self._egress = egress
@@ -57,23 +61,27 @@ class SlowWork:
         exceptions = 0
         for number in batch.slow[:slow].tolist():
             verdict = BY_COLUMN[batch.verdict[number]]
+            start = int(batch.start[number])
+            end = start + int(batch.length[number])
             exceptions += verdict is not Counter.HANDED  # those have a limit of their own
             if verdict is not Counter.HANDED and actions.cost_us >= SLOW_BUDGET_US:
                 if verdict is not Counter.FORWARDED:  # such a one has gone already
                     self._counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
+                    self._on_drop(Counter.DROP_SLOW_PATH_FULL, in_interface, area[start:end].tobytes())
                 continue
-            start = int(batch.start[number])
             frame = SlowFrame(
                 verdict,
                 in_interface,
                 int(batch.packet_type[number]),
-                area[start - VIRTIO_BYTES : start + int(batch.length[number])].tobytes(),
+                area[start - VIRTIO_BYTES : end].tobytes(),
                 int(batch.slot[number]),
                 int(batch.next_hop[number]),
                 int(batch.mtu[number]),
             )
             self._slow_path.handle(frame, now, actions)
         self._carry_out(actions, exceptions, began)
+        duration_s = time.thread_time() - began
+        self._counters.meters.observe_batch(Histogram.SLOW_PATH_FRAMES, Histogram.SLOW_PATH_NS, slow, duration_s)
 
     def unreachable(self, frames: list[Frame], now: float) -> None:
         """See to frames that arp hands back, because their next hop never answered."""
@@ -85,6 +93,7 @@ class SlowWork:
         for frame in frames[UNREACHABLE_BUDGET:]:
             for counter in (Counter.TAKEN, Counter.DROP_HOST_UNREACHABLE, Counter.ICMP_SUPPRESSED):
                 self._counters.add(counter, 1, frame.in_interface)
+            self._on_drop(Counter.DROP_HOST_UNREACHABLE, frame.in_interface, bytes(frame.data[VIRTIO_BYTES:]))
         self._carry_out(actions, len(frames), began)
 
     def _carry_out(self, actions: Actions, exceptions: int, began: float) -> None:

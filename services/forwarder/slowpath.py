@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.common.counters import Counter, CounterBlock
+from services.common.counters import Counter, CounterBlock, Kind
+from services.common.insight import DropNote, nobody
 from services.common.messages import Frame, Interface
 from services.common.parameters import IcmpParameters
 from services.common.wire import ethernet, icmp, ipv4, virtio_net
@@ -83,10 +84,12 @@ class SlowPath:
         parameters: IcmpParameters,
         now: float,
         unix_time: Callable[[], float],
+        on_drop: DropNote = nobody,
     ) -> None:
         """Begin with nothing held; fragments that a killed predecessor held are counted as dropped.
 
         :param unix_time: returns the seconds since 1970, which timestamp options are made from.
+        :param on_drop: takes note of each frame that is dropped here.
         """
         self._tables = tables
         self._counters = counters
@@ -94,7 +97,8 @@ class SlowPath:
         self._redirects = RedirectLimiter()
         self._reassembly = Reassembly()
         self._unix_time = unix_time
-        self.fragments = FragmentQueue(counters)
+        self._on_drop = on_drop
+        self.fragments = FragmentQueue(counters, on_drop)
         """To be translated, and without their first one; they go through the fast path once more."""
         for index, counted in counters.snapshot().items():
             if held := counted.get(Counter.WAITING.name):
@@ -118,7 +122,7 @@ class SlowPath:
             case Counter.FRAGMENTED | Counter.OPTIONS_FILLED:
                 self._replace(frame, now, actions)
             case Counter.ECHO_ANSWERED:
-                self._answer_echo(frame.data[_VIRTIO + _ETHERNET :], frame.in_interface, actions)
+                self._answer_echo(frame.data[_VIRTIO + _ETHERNET :], frame, actions)
             case Counter.WAITING:
                 self._hold(frame, now, actions)
             case Counter.NAT_FRAGMENT_HELD:
@@ -139,7 +143,7 @@ class SlowPath:
         if told:
             self._drop(back, reason, icmp_errors.error_for(reason, 0), now, actions)
         else:
-            self._count(reason, frame.in_interface)
+            self._count_drop(back, reason)
 
     def expire(self, now: float) -> None:
         """Give up fragments that have waited for too long; the kernel tells their sender (see `reassembly`)."""
@@ -156,12 +160,12 @@ class SlowPath:
         """Send what becomes of a frame: its segments, with options filled in, as fragments where they are too long."""
         header, data = virtio_net.parse(frame.data), frame.data[_VIRTIO:]
         if segment_count(header, data) > MAX_SEGMENTS:
-            self._count(Counter.DROP_SLOW_PATH_FULL, frame.in_interface)
+            self._count_drop(frame, Counter.DROP_SLOW_PATH_FULL)
             return
         try:
             datagrams = segments(header, data)
         except SuperFrameError:
-            self._count(Counter.DROP_GSO_UNFRAGMENTABLE, frame.in_interface)
+            self._count_drop(frame, Counter.DROP_GSO_UNFRAGMENTABLE)
             return
         if frame.verdict is Counter.OPTIONS_FILLED:
             datagrams = self._fill_options(frame, datagrams, now, actions)
@@ -216,22 +220,25 @@ class SlowPath:
         """Take a fragment; with the last one, its datagram takes its place."""
         whole, counts = self._reassembly.add(frame.data[_VIRTIO + _ETHERNET :], frame.in_interface, now)
         self._add(counts)
+        for reason in {count.counter for count in counts if count.counter.kind is Kind.DROPPED}:
+            self._on_drop(reason, frame.in_interface, frame.data[_VIRTIO:])  # the fragment that brought it about
         if whole is None:
             return
         message = whole[ipv4.parse(whole).header_length :]
         if len(message) >= icmp.HEADER_BYTES and message[icmp.TYPE] == icmp.ECHO_REQUEST:
-            self._answer_echo(whole, frame.in_interface, actions)
+            self._answer_echo(whole, frame, actions)
         else:
             self._count(Counter.LOCAL, frame.in_interface)
 
-    def _answer_echo(self, datagram: bytes, in_interface: int, actions: Actions) -> None:
+    def _answer_echo(self, datagram: bytes, frame: SlowFrame, actions: Actions) -> None:
+        in_interface = frame.in_interface
         recorded = self._reply_options(datagram)
         if isinstance(recorded, Malformed):
             self._count(Counter.LOCAL, in_interface)  # the kernel sees it too, and reports the problem
             return
         reply = icmp_errors.build_echo_reply(datagram, recorded)
         if reply is None:
-            self._count(Counter.DROP_ICMP_CHECKSUM, in_interface)
+            self._count_drop(frame, Counter.DROP_ICMP_CHECKSUM)
             return
         self._count(Counter.ECHO_ANSWERED, in_interface)
         self._send_datagram(reply, actions)
@@ -251,7 +258,7 @@ class SlowPath:
 
     def _drop(self, frame: SlowFrame, reason: Counter, error: IcmpError, now: float, actions: Actions) -> None:
         """Drop a frame, and tell its sender if that is allowed."""
-        self._count(reason, frame.in_interface)
+        self._count_drop(frame, reason)
         original = _original(frame)
         # A directed broadcast is one only for who knows the network (RFC 1812 section 4.3.2.7).
         directed = self._tables.resolve(ipv4.parse(original).destination).kind == BROADCAST
@@ -298,6 +305,8 @@ class SlowPath:
         if resolution.kind != FORWARD:
             self._count(Counter.GENERATED, 0)
             self._count(Counter.DROP_NO_ROUTE, 0)
+            unaddressed = ethernet.header(ethernet.NO_MAC, ethernet.NO_MAC, ethernet.ETHERTYPE_IPV4)
+            self._on_drop(Counter.DROP_NO_ROUTE, 0, unaddressed + datagram)
             return
         self._emit(datagram, resolution.slot, resolution.next_hop, resolution.mtu, actions)
 
@@ -322,6 +331,10 @@ class SlowPath:
 
     def _count(self, counter: Counter, interface_index: int) -> None:
         self._counters.add(counter, 1, interface_index)
+
+    def _count_drop(self, frame: SlowFrame, reason: Counter) -> None:
+        self._count(reason, frame.in_interface)
+        self._on_drop(reason, frame.in_interface, frame.data[_VIRTIO:])
 
     def _add(self, counts: Iterable[Count]) -> None:
         for count in counts:

@@ -1,5 +1,6 @@
 """Address translation as the forwarder's shell drives it: rules from control, the time, upkeep, held fragments."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import structlog
 from services.common.counters import Counter, CounterBlock
 from services.common.errors import HopwireError
 from services.common.messages import NatFigures, RouterState
+from services.common.meters import Meter
 from services.common.nat_rules import NatRules
+from services.common.observer import Observer, Observing
 from services.forwarder.nat import questions
 from services.forwarder.nat.fragment_queue import FragmentQueue, laid_out
 from services.forwarder.nat.table import Translator
@@ -19,7 +22,7 @@ from services.forwarder.pipeline import counter_row
 from services.forwarder.tables import ForwardingTables
 
 Area = npt.NDArray[np.uint8]
-Forward = Callable[[int, Area, int, npt.NDArray[np.int64], int, int, npt.NDArray[np.int64], float], None]
+Forward = Callable[[int, Area, int, npt.NDArray[np.int64], int, int, npt.NDArray[np.int64], Observer, float], None]
 """Lets a batch go through the fast path: `Forwarder._forward`."""
 
 
@@ -41,6 +44,7 @@ class Translating:
         self._counters = counters
         self._log = log
         self._rules = NatRules()
+        self._opened = 0
 
     def follow(self, state: RouterState, now: float) -> None:
         """Take over what a state of control's changes: rules, or the interfaces that rules name."""
@@ -62,7 +66,7 @@ class Translating:
         if self._translator.in_use and not was_in_use:
             self._log.info("translating", sessions=self._translator.taken_up)
 
-    def keep_house(self, now: float, forward: Forward) -> None:
+    def keep_house(self, now: float, forward: Forward, observing: Observing) -> None:
         """Tell the time, see to a slice of the sessions, and let fragments go whose first one has come."""
         if not self._translator.in_use:
             return
@@ -71,13 +75,16 @@ class Translating:
         if not len(self._fragments):
             return
         for held in self._fragments.released(self._tables.nat, now):
-            area, descriptors = laid_out(held)
+            area, descriptors = laid_out(held, time.time_ns())
             row = counter_row(self._counters, held.in_interface)
             row[Counter.TAKEN] -= 1  # it was taken when it came
-            forward(held.in_interface, area, area.ctypes.data, descriptors, 0, 1, row, now)
+            forward(held.in_interface, area, area.ctypes.data, descriptors, 0, 1, row, observing.recorder, now)
 
     def figures(self) -> NatFigures | None:
-        """Return what is reported to control; None without rules."""
+        """Return what is reported to control; None without rules. Sessions that were opened meanwhile are counted."""
+        opened = self._translator.opened
+        self._counters.meters.add(Meter.NAT_SESSIONS_OPENED, opened - min(opened, self._opened))
+        self._opened = opened  # less than before in another table
         return self._translator.figures()
 
     def answer(self, method: str, params: dict[str, Any], now: float) -> Any:

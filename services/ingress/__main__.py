@@ -8,7 +8,8 @@ import typer
 import zmq
 
 from services.common.endpoints import DEFAULT_RUN_DIR, prepare_run_dir
-from services.common.runtime import StopFlag, run_command_line, run_to_exit, set_up_logging
+from services.common.logs import AUTO, LogFormat, set_up_logging
+from services.common.runtime import StopFlag, run_command_line, run_to_exit
 
 DEFAULT_RING_MIB = 64
 
@@ -47,16 +48,20 @@ def main(
         typer.Option(min=1, max=4096, envvar="HOPWIRE_RING_MIB", help="Kernel memory for the receive ring, in MiB."),
     ] = DEFAULT_RING_MIB,
     log_level: Annotated[str, typer.Option(envvar="HOPWIRE_LOG_LEVEL")] = "info",
+    log_format: LogFormat = AUTO,
 ) -> None:
     """Receive one interface's frames and hand them to the forwarder."""
     elsewhere = {"forwarder-frames": forwarder, "arp-frames": arp, "control-reports": control}
     raise typer.Exit(
-        run_to_exit("hopwire ingress", lambda: _run(interface, run_dir, transport, elsewhere, ring_mib, log_level))
+        run_to_exit(
+            "hopwire ingress",
+            lambda: _run(interface, run_dir, transport, elsewhere, ring_mib, (log_level, log_format)),
+        )
     )
 
 
 def _run(
-    interface: str, run_dir: Path, transport: str, elsewhere: dict[str, str], ring_mib: int, log_level: str
+    interface: str, run_dir: Path, transport: str, elsewhere: dict[str, str], ring_mib: int, log: tuple[str, str]
 ) -> None:
     # Imported here: `--help` answers without loading the compiled kernels.
     from services.common.errors import HopwireError  # noqa: PLC0415
@@ -67,7 +72,7 @@ def _run(
         raise HopwireError(f"transport {transport!r} is unknown; choose shared-memory or inline")
     if elsewhere["forwarder-frames"] and transport != "inline":
         raise HopwireError("--forwarder is for frames inside messages; add --transport inline")
-    log = set_up_logging("ingress", log_level)
+    logger = set_up_logging("ingress", *log)
     stop = StopFlag()
     found = find_interface(interface)
     with zmq.Context() as context:
@@ -78,12 +83,12 @@ def _run(
             "inline" if transport == "inline" else "shared-memory",
             ring_mib,
         )
-        log.info("receiving", interface=found.name, transport=transport)
+        logger.info("receiving", interface=found.name, transport=transport)
         try:
             ingress.run(stop)
         finally:
             ingress.close()
-    log.info("stopped", interface=found.name)
+    logger.info("stopped", interface=found.name)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.coalesce import FULL_NS, LONGEST_FULL_NS, SLEEP_MS
+from services.common.frame_ring import TAIL
 from services.common.kernels import kernel, record
+from services.common.memory import load_acquire
+from services.common.meters import Histogram, Meter, histogram_place
+from services.common.observation import observe
 from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, happened, sleep_ns, wait_readable, write_byte
 from services.ingress.ring import GEOMETRY, TARGET, Bytes, Geometry, Target, walk
 
@@ -15,6 +19,9 @@ BUDGET: Final = 256
 """Frames of one walk."""
 NO_BELL: Final = -1
 _POLLERR: Final = int(select.POLLERR)
+_WAKE_UPS: Final = int(Meter.WAKE_UPS)
+_FRAMES: Final = histogram_place(Histogram.RECEIVE_FRAMES)
+_NANOSECONDS: Final = histogram_place(Histogram.RECEIVE_NS)
 
 
 class Stretch(NamedTuple):
@@ -28,14 +35,16 @@ class Stretch(NamedTuple):
     """Frames put into the frame ring."""
     bells: int
     """How often the forwarder was woken."""
+    fill: int
+    """The most frames that were in the frame ring behind a walk."""
     failed: bool
     """The packet socket is in error: the interface went down."""
 
 
-_STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "boolean")
+_STRETCH: Final = record(Stretch, "int64", "int64", "int64", "int64", "int64", "boolean")
 
 
-@kernel(_STRETCH, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64[::1]", "int64", TARGET, "int64", "int64")
+@kernel(_STRETCH, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64[::1]", "int64", TARGET, "int64", "int64", "int64[::1]")
 def receive(
     memory: Bytes,
     statuses: npt.NDArray[np.uint32],
@@ -45,15 +54,19 @@ def receive(
     target: Target,
     bell: int,
     stretch_ns: int,
+    meters: npt.NDArray[np.int64],
 ) -> Any:
     """Move frames from the receive ring to `target` for `stretch_ns`; sleep, once at least, while there are none.
 
     :param memory: with `statuses` and `geometry` the receive ring; `slot` is where to go on.
     :param watched: the packet socket.
     :param bell: the descriptor that wakes the forwarder, or NO_BELL.
+    :param meters: this service's (`meters`).
     """
-    until = clock_ns(MONOTONIC) + stretch_ns
+    began = clock_ns(MONOTONIC)
+    until = began + stretch_ns
     handed = bells = 0
+    fill = 0
     waited = False
     full_ns = FULL_NS
     while True:
@@ -64,14 +77,22 @@ def receive(
         if done.must_wake and bell != NO_BELL:
             write_byte(bell)  # a full pipe rings already
             bells += 1
-        late = clock_ns(MONOTONIC) >= until
-        if done.arp or (late and (done.taken or done.blocked or waited)):
-            return Stretch(slot, done.arp, handed, bells, False)
+        ended = clock_ns(MONOTONIC)
+        if done.taken:
+            observe(meters, _FRAMES, done.taken)
+            observe(meters, _NANOSECONDS, ended - began)
+            fill = max(fill, target.ends[0] - load_acquire(target.words, TAIL))
+        began = ended
+        if done.arp or (ended >= until and (done.taken or done.blocked or waited)):
+            return Stretch(slot, done.arp, handed, bells, fill, False)
         if done.blocked:
             sleep_ns(full_ns)
             full_ns = min(2 * full_ns, LONGEST_FULL_NS)
+            began = clock_ns(MONOTONIC)
         elif not done.taken:
             ready = wait_readable(watched, SLEEP_MS)
             waited = True
             if ready <= 0 or happened(watched, 0) & _POLLERR:
-                return Stretch(slot, 0, handed, bells, ready > 0)
+                return Stretch(slot, 0, handed, bells, fill, ready > 0)
+            meters[_WAKE_UPS] += 1
+            began = clock_ns(MONOTONIC)

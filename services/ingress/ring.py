@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from services.common import tap
 from services.common.counters import Counter
 from services.common.frame_ring import FULL, LENGTH, PACKET_TYPE, POSITION, STALE_NS, TIMESTAMP_NS, publish, reserve
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import copy_bytes, load_acquire, store_release
 from services.common.messages import MAX_FRAME_BYTES
+from services.common.observer import OBSERVER, Observer, is_watched, record_drop, show
 from services.common.wire import ethernet, virtio_net
 
 # struct tpacket2_hdr, byte offsets
@@ -50,6 +52,15 @@ _DROP_RUNT: Final = int(Counter.DROP_RUNT)
 _DROP_VLAN: Final = int(Counter.DROP_VLAN)
 _DROP_FULL: Final = int(Counter.DROP_FORWARDER_FULL)
 
+DROP_REASONS: Final = (
+    Counter.DROP_SNAPPED,
+    Counter.DROP_RUNT,
+    Counter.DROP_VLAN,
+    Counter.DROP_FORWARDER_FULL,
+    Counter.DROP_ARP_FULL,
+)
+"""Of frames that an ingress has in its hands; those that the kernel had no room for are only counted."""
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -77,6 +88,9 @@ class Target(NamedTuple):
     """(ARP_FRAMES, 2): each ARP frame's length and packet type."""
     counters: npt.NDArray[np.int64]
     """The interface's row."""
+    interface: int
+    """Its index."""
+    observer: Observer
 
 
 class Walk(NamedTuple):
@@ -104,6 +118,8 @@ TARGET: Final = record(
     "uint8[::1]",
     "int64[:, ::1]",
     "int64[::1]",
+    "int64",
+    OBSERVER,
 )
 _WALK: Final = record(Walk, "int64", "int64", "int64", "boolean", "boolean")
 
@@ -144,6 +160,24 @@ def _link_drop(memory: Any, start: int, status: int) -> int:
     return -1
 
 
+@inlined
+def _drop(memory: Any, start: int, mac: int, length: int, reason: int, target: Any) -> None:
+    """Count and show a frame that goes no further; what the kernel cut off is not shown."""
+    target.counters[reason] += 1
+    seen_ns = _seen_ns(memory, start)
+    held = min(length, _word32(memory, start + _SNAPPED_LENGTH))
+    record_drop(target.observer, reason, seen_ns, target.interface, memory, mac, held)
+    if is_watched(target.observer):
+        kinds = tap.RECEIVED | tap.DROPPED
+        show(target.observer, kinds, tap.RECEIVED, seen_ns, target.interface, reason, memory, mac, held)
+
+
+@inlined
+def _seen_ns(memory: Any, start: int) -> int:
+    """Return when the kernel received the frame of a slot: Unix time."""
+    return _word32(memory, start + _SECONDS) * 1_000_000_000 + _word32(memory, start + _NANOSECONDS)
+
+
 @kernel(_WALK, "uint8[::1]", "uint32[::1]", GEOMETRY, "int64", "int64", "int64", TARGET)
 def walk(
     memory: Bytes,
@@ -160,7 +194,7 @@ def walk(
     :param now_ns: Unix time; a frame that finds the frame ring full is dropped when it is older than 100 ms, and
         waits where it is otherwise, so that a burst is held by both rings.
     """
-    words, descriptors, area, ends, arp, arp_fields, counters = target
+    words, descriptors, area, ends, arp, arp_fields, counters, _, _ = target
     taken = 0
     arp_count = 0
     blocked = False
@@ -174,7 +208,7 @@ def walk(
         mac = start + _word16(memory, start + _MAC_OFFSET)
         drop = _link_drop(memory, start, status)
         if drop >= 0:
-            counters[drop] += 1
+            _drop(memory, start, mac, length, drop, target)
         elif memory[mac + _ETHERTYPE] == _ARP >> 8 and memory[mac + _ETHERTYPE + 1] == _ARP & 0xFF:
             kept = min(length, ARP_BYTES)
             copy_bytes(arp, arp_count * ARP_STRIDE, memory, mac - _VIRTIO, _VIRTIO + kept)
@@ -182,13 +216,13 @@ def walk(
             arp_fields[arp_count, 1] = memory[start + _PACKET_TYPE]
             arp_count += 1
         else:
-            seen_ns = _word32(memory, start + _SECONDS) * 1_000_000_000 + _word32(memory, start + _NANOSECONDS)
+            seen_ns = _seen_ns(memory, start)
             position = reserve(words, descriptors, area.shape[0], head, ends[1], _VIRTIO + length)
             if position == FULL:
                 if now_ns - seen_ns < STALE_NS:
                     blocked = True
                     break
-                counters[_DROP_FULL] += 1
+                _drop(memory, start, mac, length, _DROP_FULL, target)
             else:
                 place = position % area.shape[0]
                 copy_bytes(area, place, memory, mac - _VIRTIO, _VIRTIO + length)

@@ -7,20 +7,26 @@ from typing import Any, Final, Literal
 import numpy as np
 import zmq
 
+from services.common import tap
 from services.common.bus import connected, hold_instance, try_send
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
+from services.common.frame_ring import TAIL
+from services.common.insight import Insight
 from services.common.interfaces import InterfaceInfo
 from services.common.ledger import HandedLedger
+from services.common.memory import read_position
 from services.common.messages import Frame, encode_frames
-from services.common.runtime import Reporter, StopFlag, clock
+from services.common.meters import Gauge
+from services.common.observer import Observing
+from services.common.runtime import Gauges, Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
 from services.common.wire import virtio_net
 from services.ingress.handover import Handover, InlineHandover, SharedMemoryHandover
 from services.ingress.packet_socket import PacketSocket
 from services.ingress.reception import Stretch, receive
-from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
+from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, DROP_REASONS, Target
 
 HOUSEKEEPING_S: Final = 0.25
 _VIRTIO: Final = virtio_net.HEADER_BYTES
@@ -46,6 +52,10 @@ class Ingress:
         self.counters = CounterBlock(endpoints.counters(instance))
         row = self.counters.row(interface.index) * self.counters.row_values + 1
         counters = np.frombuffer(self.counters.values, np.int64)[row : row + self.counters.row_values - 1]
+        self._insight = Insight(endpoints, instance, DROP_REASONS)
+        self._observing = Observing(self._insight)
+        self._meters = np.frombuffer(self.counters.meters.values, np.int64)
+        self._fill = 0
         self._socket = PacketSocket(interface.index, interface.name, ring_mib)
         self._arp = connected(context, zmq.PUSH, endpoints.arp_frames)
         self._arp_ledger = HandedLedger(self.counters, Counter.HANDED_ARP, interface.index)
@@ -67,6 +77,8 @@ class Ingress:
             np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8),
             np.zeros((ARP_FRAMES, 2), np.int64),
             counters,
+            interface.index,
+            self._observing.arrays,
         )
 
     def run(self, stop: StopFlag) -> None:
@@ -94,7 +106,9 @@ class Ingress:
             self._target,
             self._handover.bell,
             self._handover.stretch_ns,
+            self._meters,
         )
+        self._fill = max(self._fill, stretch.fill)
         self._slot = stretch.slot
         if stretch.bells:
             self.counters.add(Counter.BELLS, stretch.bells, self._interface.index)
@@ -120,8 +134,13 @@ class Ingress:
         if not sent:
             self._arp_ledger.undo(count)
         self.counters.add(Counter.HANDED if sent else Counter.DROP_ARP_FULL, count, self._interface.index)
+        for frame in () if sent else frames:
+            kinds = tap.RECEIVED | tap.DROPPED
+            self._insight.dropped(Counter.DROP_ARP_FULL, frame.in_interface, bytes(frame.data[_VIRTIO:]), kinds)
 
     def _keep_house(self, now: float) -> None:
+        self._observing.refresh()
+        self._target = self._target._replace(observer=self._observing.arrays)
         overruns = self._socket.take_overruns()
         if overruns:
             self.counters.add(Counter.RX_FRAMES, overruns, self._interface.index)
@@ -130,7 +149,14 @@ class Ingress:
             try_send(self._arp, [announcement])
         self._handover.keep_house(now)
         self._check_interface()
-        self._reporter.report_when_due(now, ready=True, interfaces=[self._interface.index])
+        self._reporter.report_when_due(now, ready=True, interfaces=[self._interface.index], gauges=self._gauges)
+
+    def _gauges(self) -> Gauges:
+        """Return how full the ring to the forwarder is, and was at most since this was asked last."""
+        ring = self._handover.ring
+        peak, self._fill = self._fill, int(self._target.ends[0] - read_position(ring.words, TAIL))
+        values = {Gauge.FRAME_RING_SLOTS: len(ring.descriptors), Gauge.FRAME_RING_PEAK: max(peak, self._fill)}
+        return {self._interface.index: {gauge.name: value for gauge, value in values.items()}}
 
     def _check_interface(self) -> None:
         try:
@@ -152,4 +178,5 @@ class Ingress:
         self._handover.close()
         self._reporter.close()
         self._arp.close()
+        self._insight.close()
         self._lock.close()

@@ -5,9 +5,10 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from services.common.capabilities import missing_capabilities
 from services.common.errors import HopwireError
 
-_CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}  # linux/capability.h
+_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN")
 _SOL_PACKET: Final = 263  # linux/socket.h
 _PACKET_VERSION: Final = 10  # linux/if_packet.h
 _PACKET_VNET_HDR: Final = 15
@@ -22,16 +23,10 @@ def check_capabilities(*, other_namespace: bool) -> None:
 
     :raises HopwireError: a capability is missing.
     """
-    effective = int(_status_field("CapEff"), 16)
     needed = [name for name in _CAPABILITIES if other_namespace or name != "CAP_SYS_ADMIN"]
-    missing = [name for name in needed if not effective >> _CAPABILITIES[name] & 1]
+    missing = missing_capabilities(needed)
     if missing:
         raise HopwireError(f"{' and '.join(missing)} missing; run it as root, with sudo, or give the container cap_add")
-
-
-def _status_field(name: str) -> str:
-    lines = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(value.strip() for key, _, value in (line.partition(":") for line in lines) if key == name)
 
 
 def check_packet_sockets() -> None:

@@ -43,11 +43,14 @@ def up(
     metrics_listen: Annotated[
         str | None, typer.Option(metavar="ADDR:PORT", help="Where control serves its metrics to Prometheus.")
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORM", help="json, text, or auto: text on a terminal, JSON elsewhere.")
+    ] = None,
 ) -> int:
     """Route between all Ethernet interfaces of a network namespace, until Ctrl-C."""
     from services.launcher.up.run import Settings, run_up  # noqa: PLC0415
 
-    return _to_exit(lambda: run_up(Settings(netns, run_dir, config, log_level, metrics_listen)))
+    return _to_exit(lambda: run_up(Settings(netns, run_dir, config, log_level, metrics_listen, log_format)))
 
 
 @app.command()

@@ -222,9 +222,18 @@ class Router:
         self.context.destroy()
 
 
+RouterT = TypeVar("RouterT", bound=Router)
+
+
 @contextmanager
-def router(space: Namespace, run_dir: Path, *arguments: str, metrics: str = "off") -> Iterator[Router]:
-    running = Router(space, run_dir, *arguments, metrics=metrics)
+def router(
+    space: Namespace,
+    run_dir: Path,
+    *arguments: str,
+    metrics: str = "off",
+    kind: type[RouterT] = Router,  # type: ignore[assignment]
+) -> Iterator[RouterT]:
+    running = kind(space, run_dir, *arguments, metrics=metrics)
     try:
         yield running
     finally:

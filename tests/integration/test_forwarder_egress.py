@@ -11,6 +11,9 @@ from forwarder_links import LIMIT_S, PLAIN, Host, Namespaces, kernel_interface, 
 
 from services.common import netns
 from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.insight import Insight
+from services.common.observer import Observing
 from services.common.runtime import clock
 from services.forwarder.egress import Egress
 from services.forwarder.pipeline import BATCH, make_queues
@@ -29,7 +32,8 @@ class Station:
         self.counters = CounterBlock(directory / "egress.bin")
         self.index = kernel_interface(spaces.router, "r1", 0).index
         self.queues = make_queues()
-        self.egress = Egress(self.queues, self.counters)
+        self.observing = Observing(Insight(Endpoints(directory), "forwarder"))
+        self.egress = Egress(self.queues, self.counters, self.observing)
         self.host = Host(spaces.host, "h1")
         self.open("r1")
 

@@ -3,6 +3,7 @@
 Bytes that go in and come out are written and read here by hand, at the offsets of RFC 826.
 """
 
+from collections import Counter as Tally
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from services.arp.actions import Action
 from services.arp.effects import Effects
 from services.arp.resolver import Resolver
 from services.common.counters import Counter, CounterBlock, Kind
+from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.messages import (
     Frame,
     Interface,
@@ -95,7 +98,10 @@ class Network:
         self.events: list[str] = []
         self.send_fails: Counter | None = None
         self.forwarder_is_there = True
-        self.effects = Effects(self.counters, self._send, self._hand_back, self._publish, structlog.get_logger())
+        self.insight = Insight(Endpoints(directory), "arp")
+        self.effects = Effects(
+            self.counters, self._send, self._hand_back, self._publish, structlog.get_logger(), self.insight
+        )
         state = RouterState(
             full=True,
             interfaces=[interface(), interface(ETH1, mac=MAC1, addresses=((OWN1, 16),))],
@@ -224,3 +230,17 @@ class Network:
         assert self.count(Counter.WAITING) == waiting
         usable = {(each.interface, each.address): each.mac for each in self.resolver.usable()}
         assert self.neighbours == usable
+        self._check_gauges()
+
+    def _check_gauges(self) -> None:
+        """What is reported of the table is what is in it."""
+        shown = self.resolver.show(self.now)
+        states = Tally((each["interface"], each["state"]) for each in shown)
+        counted = {
+            (index, state.value): number for (index, state), number in self.resolver.neighbours_by_state().items()
+        }
+        assert {key: number for key, number in counted.items() if number} == states
+        waiting: Tally[int] = Tally()
+        for each in shown:
+            waiting[each["interface"]] += each["waiting_bytes"]
+        assert +Tally(self.resolver.waiting_bytes()) == +waiting

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from services.common.counters import BY_COLUMN, Counter, CounterBlock, Kind
+from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.messages import (
     Frame,
     Interface,
@@ -23,6 +25,7 @@ from services.common.messages import (
     RouterState,
 )
 from services.common.messages import Path as RoutePath
+from services.common.observer import Observing
 from services.common.parameters import IcmpParameters, InterfacePolicy
 from services.forwarder.pipeline import BATCH, counter_row, forward_batch, make_batch, make_queues
 from services.forwarder.slowpath import Actions, SlowFrame, SlowPath
@@ -131,8 +134,15 @@ class Network:
         """What the slow path's work on the last batch has cost, as it estimates."""
         self.counters = CounterBlock(directory / "forwarder.bin")
         self.tables = ForwardingTables()
+        self.insight = Insight(Endpoints(directory), "forwarder")
+        self.observing = Observing(self.insight)
         self.slow_path = SlowPath(
-            self.tables, self.counters, icmp or IcmpParameters(), self.now, lambda: self.unix_time
+            self.tables,
+            self.counters,
+            icmp or IcmpParameters(),
+            self.now,
+            lambda: self.unix_time,
+            self.insight.dropped,
         )
         self.sent: list[Sent] = []
         self.handed: list[Frame] = []
@@ -193,10 +203,12 @@ class Network:
             0,
             len(data),
             self.tables.slots.get(on, 0),
+            on,
             self.tables.arrays,
             self._batch,
             self._queues,
             row,
+            self.observing.arrays,
         )
         self._transmit(area, outcome.touched)
         actions = Actions()

@@ -212,6 +212,15 @@ class Accidents(RuleBasedStateMachine):
         self.truth = {} if not keeps else dict(list(self.truth.items())[:1])
         self.publisher = self._new_publisher()
 
+    @rule()
+    def the_subscriber_restarts(self) -> None:
+        """It dies with what waited for it, and another one starts with nothing; what is on the way may still come."""
+        for queue in (self.network.changes, self.network.snapshots, self.network.answers_on_the_way):
+            queue.clear()
+        self.subscriber = StateSubscriber(self.network.as_context(), "changes", "snapshots")
+        self.copy = {}
+        self.last = (-1, -1)
+
     @invariant()
     def the_copy_is_what_the_publisher_once_had(self) -> None:
         tracker = self.subscriber.tracker

@@ -47,9 +47,11 @@ def _inside(verb: Verb, tokens: Sequence[str]) -> Candidates:
     in_hops = bool(verb.hop_words) and NEXTHOP in tokens
     words = verb.hop_words if in_hops else verb.words
     keys: set[str] = set()
-    operand_given = False
+    given: list[str] = []
     waiting: Value | None = None
     for token in tokens:
+        if verb.tail is not None and verb.tail.begins(token):
+            return _NOTHING  # of a filter's own words, only the first is offered
         if waiting is not None:
             waiting = None
         elif token == NEXTHOP:
@@ -58,13 +60,14 @@ def _inside(verb: Verb, tokens: Sequence[str]) -> Candidates:
             keys.add(word.key)
             waiting = word.value
         else:
-            operand_given = True
-            keys.update([verb.operand.key] if verb.operand else [])
+            given += [operand.key for operand in verb.operands[len(given) : len(given) + 1]]
+            keys.update(given)
     if waiting is not None:
         return _of_value(waiting)
     names = [word.name for word in words if word.key not in keys] + ([NEXTHOP] if verb.hop_words else [])
-    operand = verb.operand
-    if operand is None or operand_given or operand.key in keys:
+    names += verb.tail.choices if verb.tail is not None else ()
+    operand = next((each for each in verb.operands if each.key not in keys and each.key not in given), None)
+    if operand is None:
         return Candidates(names)
     types = offered(ROUTE_TYPES) if operand.typed else []
     value = _of_value(operand.value)

@@ -58,11 +58,19 @@ def counters(result: Mapping[str, Any]) -> list[Section]:
 
 def balance_line(balance: Counted) -> str:
     """Return the equation of `services.common.counters` with its figures, and whether it holds."""
-    in_flight = balance["in_flight"]
-    verdict = "balanced" if in_flight == 0 else f"{in_flight} in flight or unaccounted"
+    verdict = _verdict(balance["in_flight"], balance.get("unaccounted", 0))
     inputs = " + ".join(f"{key} {balance[key]}" for key in ("received", "generated"))
     fates = " + ".join(f"{key} {balance[key]}" for key in ("sent", "delivered", "consumed", "dropped", "waiting"))
     return f"balance: {inputs} = {fates}: {verdict}"
+
+
+def _verdict(in_flight: int, unaccounted: int) -> str:
+    """Return what the audit of control says (`monitoring.audit`), else whether the figures agree at this moment."""
+    if unaccounted > 0:
+        return f"{unaccounted} UNACCOUNTED FOR: they came in, and have no fate"
+    if unaccounted < 0:
+        return f"{-unaccounted} COUNTED TWICE: they have a fate, and never came in"
+    return f"{abs(in_flight)} under way" if in_flight else "balanced"
 
 
 def _order(interface: str) -> tuple[bool, list[tuple[int, str]]]:

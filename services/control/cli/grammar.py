@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from services.control.cli.filter_grammar import FilterError, compile_filter
 from services.control.cli.route_verbs import ROUTE_TYPES
 from services.control.cli.values import DESTINATION
-from services.control.cli.verb import HELP, Verb
+from services.control.cli.verb import HELP, Tail, Verb
 from services.control.cli.vocabulary import NEXTHOP, OBJECTS, SINGLE, VERB_WORDS, VERBS
 from services.control.cli.words import Cursor, UsageError, Word, choose, find, offered, one_of, quoted
 
@@ -75,7 +76,9 @@ def _parse_words(verb: Verb, cursor: Cursor) -> Request:
     params: dict[str, Any] = {}
     while (token := cursor.take()) is not None:
         word = find(verb.words, token)
-        if word is not None:
+        if verb.tail is not None and verb.tail.begins(token):
+            _parse_filter(verb.tail, cursor, token, params)
+        elif word is not None:
             cursor.word(word, token, params)
         elif verb.hop_words and token == NEXTHOP:
             params["nexthops"] = _parse_nexthops(verb, cursor)
@@ -85,6 +88,18 @@ def _parse_words(verb: Verb, cursor: Cursor) -> Request:
     return Request(verb.method, params)
 
 
+def _parse_filter(tail: Tail, cursor: Cursor, token: str, params: dict[str, Any]) -> None:
+    """Take all that is left of the line as a filter, and check it; `token` is where it begins."""
+    tokens = [token]
+    while (following := cursor.take()) is not None:
+        tokens.append(following)
+    params[tail.key] = " ".join(tokens)
+    try:
+        compile_filter(params[tail.key])
+    except FilterError as error:
+        raise cursor.error(error.token, str(error)) from error
+
+
 def _names(words: Iterable[Word], params: Mapping[str, Any]) -> list[str]:
     """Return the words that may still come, without their synonyms."""
     names = {(word.key, word.flag): word.name for word in reversed(tuple(words)) if word.key not in params}
@@ -92,11 +107,12 @@ def _names(words: Iterable[Word], params: Mapping[str, Any]) -> list[str]:
 
 
 def _parse_operand(verb: Verb, cursor: Cursor, token: str, params: dict[str, Any]) -> None:
-    operand = verb.operand
+    operand = next((each for each in verb.operands if each.key not in params), None)
     if token in verb.filters:
         raise cursor.error(token, f"ip's {quoted(token)} is not offered; use {one_of(_names(verb.words, params))}")
-    if operand is None or operand.key in params:
+    if operand is None:
         names = _names(verb.words, params) + ([NEXTHOP] if verb.hop_words else [])
+        names += ["a filter"] if verb.tail is not None else []
         raise cursor.error(token, f"{one_of(names)} is expected" if names else "nothing more is expected")
     operand_token: str | None = token
     place = ""
@@ -146,7 +162,7 @@ def _check_complete(verb: Verb, cursor: Cursor, params: Mapping[str, Any]) -> No
         raise cursor.error(NEXTHOP, f"{both[0]} belongs behind nexthop when there is one")
     for key in verb.required:
         if key not in params:
-            expected = verb.operand.value.expected if verb.operand and verb.operand.key == key else f'"{key}"'
+            expected = next((each.value.expected for each in verb.operands if each.key == key), f'"{key}"')
             raise cursor.error(None, f"{expected} is expected")
     if verb.at_least_one and not any(key in params for key in verb.at_least_one):
         raise cursor.error(None, f"{one_of(_names(verb.words, params))} is expected")

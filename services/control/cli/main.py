@@ -14,10 +14,24 @@ import typer
 from services.common.endpoints import DEFAULT_RUN_DIR
 from services.common.errors import HopwireError
 from services.control.cli.completion import candidates
+from services.control.cli.config_verbs import CONFIRMABLE, SAVE
+from services.control.cli.files import save, with_contents, without_router
 from services.control.cli.grammar import Request, parse, usage_lines, usage_of
+from services.control.cli.insight_verbs import CAPTURE, TRACE
 from services.control.cli.looks import Look
 from services.control.cli.probe import PROBE, has_answered, watch_probe
-from services.control.cli.router import RUN_DIR_VARIABLE, NoRouterError, RefusedError, ask
+from services.control.cli.router import (
+    CONNECT_VARIABLE,
+    KEY_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SERVER_KEY_VARIABLE,
+    NoRouterError,
+    Place,
+    RefusedError,
+    Remote,
+    ask,
+)
+from services.control.cli.streams import Stream, check_stream, show_frames
 from services.control.cli.tables import as_terminal_text, as_text
 from services.control.cli.verb import HELP
 from services.control.cli.vocabulary import MONITOR, TOP, VERSION
@@ -158,6 +172,33 @@ def _complete(context: typer.Context, args: list[str], incomplete: str) -> list[
     return words
 
 
+_Confirm = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        max=86_400,
+        metavar="SECONDS",
+        help="With config apply and rollback: go back after so many seconds unless config confirm comes first.",
+    ),
+]
+_Connect = Annotated[
+    str | None,
+    typer.Option(
+        envvar=CONNECT_VARIABLE,
+        metavar="ENDPOINT",
+        help="A router on another machine, such as tcp://192.0.2.1:7010, instead of a run directory.",
+    ),
+]
+_ServerKey = Annotated[
+    str | None,
+    typer.Option(envvar=SERVER_KEY_VARIABLE, metavar="KEY", help="That router's public key, or the file that has it."),
+]
+_Key = Annotated[
+    Path | None,
+    typer.Option(envvar=KEY_VARIABLE, metavar="FILE", help="Our own keys, as control-cli keygen writes them."),
+]
+
+
 @app.command(help="Show and change what a hopwire router does, in ip's grammar.", epilog=_EPILOG)
 def _command(
     words: Annotated[
@@ -175,11 +216,22 @@ def _command(
     timeout: Annotated[
         float, typer.Option(min=0.01, max=3600, metavar="SECONDS", help="Seconds to wait for the router's answer.")
     ] = TIMEOUT_S,
+    confirm: _Confirm = None,
+    connect: _Connect = None,
+    server_key: _ServerKey = None,
+    key: _Key = None,
     watch: Annotated[
         float | None,
         typer.Option(
             min=0.1, max=86_400, metavar="[SECONDS]", help=f"Show again every so many seconds ({DEFAULT_WATCH_S:g})."
         ),
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option("-w", "--write", metavar="FILE", help="Where capture writes to; - is standard output.")
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("-c", "--count", min=1, metavar="COUNT", help="capture, trace: the number of frames."),
     ] = None,
     _version: Annotated[
         bool,
@@ -187,21 +239,53 @@ def _command(
     ] = False,
 ) -> None:
     output = _Output(as_json or pretty, _INDENT if pretty else None, details)
-    raise typer.Exit(_run(words or [], run_dir, timeout, output, watch))
+    options = _Options(run_dir, connect, server_key, key, timeout, watch, confirm)
+    raise typer.Exit(_run(words or [], options, output, Stream(write, count)))
 
 
-def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output, watch_s: float | None = None) -> int:
+@dataclass(frozen=True)
+class _Options:
+    """What was given beside the words."""
+
+    run_dir: Path
+    connect: str | None
+    server_key: str | None
+    key_file: Path | None
+    timeout_s: float
+    watch_s: float | None
+    confirm_s: float | None
+
+    @property
+    def place(self) -> Place:
+        """Where the router is.
+
+        :raises UsageError: an endpoint without keys.
+        """
+        if not self.connect:
+            return self.run_dir
+        if not self.server_key or self.key_file is None:
+            problem = f"it needs --server-key and --key (or {SERVER_KEY_VARIABLE} and {KEY_VARIABLE})"
+            raise UsageError("", "--connect", problem, "--connect ENDPOINT --server-key KEY --key FILE OBJECT ...")
+        return Remote(self.connect, self.server_key, self.key_file)
+
+
+def _run(tokens: Sequence[str], options: _Options, output: _Output, stream: Stream) -> int:
     """Do what a command line asks for and return the exit status."""
     request: Request | None = None
     try:
-        request = parse(tokens)
-        if watch_s is not None:
+        request = _with_confirmation(parse(tokens), options.confirm_s)
+        if options.watch_s is not None:
             _check_watchable(request)
+        check_stream(request, stream)
         if request.method == HELP:
             return output.write(_help(request))
         if request.method == VERSION:
             return output.show(VERSION, {"version": version()})
-        return _ask_and_show(request, run_dir, timeout_s, output, watch_s)
+        if (result := without_router(request)) is not None:
+            return output.show(request.method, result)
+        if request.method in (CAPTURE, TRACE):
+            return _show_frames(request, options, output, stream)
+        return _ask_and_show(request, options, output)
     except UsageError as error:
         return _complain(error, USAGE, error.usage)
     except NoRouterError as error:
@@ -214,13 +298,17 @@ def _run(tokens: Sequence[str], run_dir: Path, timeout_s: float, output: _Output
         return _complain(error, REFUSED)
 
 
-def _ask_and_show(request: Request, run_dir: Path, timeout_s: float, output: _Output, watch_s: float | None) -> int:
-    method = request.method
+def _ask_and_show(request: Request, options: _Options, output: _Output) -> int:
+    method, place = request.method, options.place
+    timeout_s, watch_s = options.timeout_s, options.watch_s
     if method == MONITOR:
         from services.control.cli.monitor import monitor  # noqa: PLC0415
 
+        if isinstance(place, Remote):
+            raise UsageError("", method, "the changes are not published to other machines", usage_of(method))
+        run_dir = place
         return _until_interrupt(lambda: monitor(run_dir, request.params, timeout_s, output.as_json, output.write))
-    look = Look(lambda question: ask(run_dir, question, timeout_s), request)
+    look = Look(lambda question: ask(place, question, timeout_s), with_contents(request))
     if method == TOP and watch_s is None and output.on_terminal and not output.as_json:
         watch_s = TOP_INTERVAL_S
     if watch_s is not None:
@@ -230,8 +318,22 @@ def _ask_and_show(request: Request, run_dir: Path, timeout_s: float, output: _Ou
     while method == FLUSH and result["more"]:  # control removes so many at one go
         result = look()
     if method == PROBE:
-        return _show_probed(watch_probe(run_dir, request, timeout_s), request, output)
+        return _show_probed(watch_probe(place, request, timeout_s), request, output)
+    if method == SAVE and "file" in request.params:
+        save(Path(request.params["file"]), result["text"])
     return output.show(method, result)
+
+
+def _show_frames(request: Request, options: _Options, output: _Output, stream: Stream) -> int:
+    if options.connect:
+        problem = f"{request.method} reads files of the run directory"
+        raise UsageError("", "--connect", problem, usage_of(request.method))
+    run_dir, timeout_s = options.run_dir, options.timeout_s
+
+    def question(request: Request) -> Any:
+        return ask(run_dir, request, timeout_s)
+
+    return show_frames(run_dir, request, timeout_s, question, stream, as_json=output.as_json, write=output.write)
 
 
 def _until_interrupt(action: Callable[[], int]) -> int:
@@ -240,6 +342,15 @@ def _until_interrupt(action: Callable[[], int]) -> int:
         return action()
     except KeyboardInterrupt:
         return DONE
+
+
+def _with_confirmation(request: Request, confirm_s: float | None) -> Request:
+    if confirm_s is None:
+        return request
+    if request.method not in CONFIRMABLE:
+        usage = "config apply FILE --confirm SECONDS"
+        raise UsageError("", "--confirm", "only config apply and config rollback go back by themselves", usage)
+    return Request(request.method, {**request.params, "confirm_s": confirm_s})
 
 
 def _check_watchable(request: Request) -> None:

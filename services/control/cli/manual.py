@@ -22,6 +22,8 @@ _EXAMPLES = (
     ("route get 10.2.3.4 from 192.168.1.2 iif eth0", "what the forwarder does with such a datagram"),
     ("route flush root 10.0.0.0/8 proto hopwire", "away with all that was added here within a prefix"),
     ("show drops --watch 1", "what is dropped, why, and how fast"),
+    ('capture drops "net 10.0.0.0/8 and udp" -w - | tshark -r -', "what is dropped of that, and why"),
+    ("why 10.1.0.2 10.2.3.4 tcp/443", "what would become of such a datagram, and what would change it"),
     ("-j monitor route neigh", "changes as they come, one JSON object each"),
 )
 _ENVIRONMENT = (

@@ -37,19 +37,18 @@ def monitor(
         control = StateSubscriber(context, endpoints.control_state, endpoints.control_snapshot)
         arp = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
         try:
-            return _follow(
-                control, arp, frozenset(objects or _OBJECTS), as_json, write, _Presence(endpoints, timeout_s)
-            )
+            return _follow(control, arp, frozenset(objects or _OBJECTS), as_json, write, Presence(run_dir, timeout_s))
         finally:
             control.close()
             arp.close()
 
 
-class _Presence:
+class Presence:
     """Whether control is there; it may be away for as long as a restart takes."""
 
-    def __init__(self, endpoints: Endpoints, timeout_s: float) -> None:
-        self._endpoints = endpoints
+    def __init__(self, run_dir: Path, timeout_s: float) -> None:
+        """Begin with a control that is there."""
+        self._endpoints = Endpoints(run_dir.absolute())
         self._timeout_s = timeout_s
         self._seen_at = self._looked_at = time.monotonic()
 
@@ -75,7 +74,7 @@ def _follow(
     objects: frozenset[str],
     as_json: bool,
     write: Callable[[str], int],
-    presence: _Presence,
+    presence: Presence,
 ) -> int:
     router, neighbours = RouterChanges(), NeighbourChanges()
     poller = zmq.Poller()

@@ -2,6 +2,8 @@
 
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +12,9 @@ from services.common.errors import HopwireError
 from services.control.cli.grammar import Request
 
 RUN_DIR_VARIABLE: Final = "HOPWIRE_RUN_DIR"
+CONNECT_VARIABLE: Final = "HOPWIRE_CONNECT"
+SERVER_KEY_VARIABLE: Final = "HOPWIRE_SERVER_KEY"
+KEY_VARIABLE: Final = "HOPWIRE_KEY"
 _POLL_RESOLUTION_S: Final = 0.001  # the RPC client counts its timeout in whole milliseconds
 
 
@@ -24,6 +29,33 @@ class NoRouterError(HopwireError):
         )
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A router on another machine."""
+
+    endpoint: str
+    """tcp://HOST:PORT."""
+    server_key: str
+    """The router's public key, or the file that has it."""
+    key_file: Path
+    """The file of our own pair of keys."""
+
+
+Place = Path | Remote
+"""Where the router is: its run directory, or an endpoint."""
+
+
+class SilentRouterError(NoRouterError):
+    """Nobody answers at an endpoint."""
+
+    def __init__(self, remote: Remote, timeout_s: float) -> None:
+        HopwireError.__init__(
+            self,
+            f"no router at {remote.endpoint}: no answer within {timeout_s:g} s; check the address, --server-key, and "
+            "that the public key of --key is among rpc.clients of the router's configuration",
+        )
+
+
 class RefusedError(HopwireError):
     """Control understood and did not do it; the text is its own."""
 
@@ -32,32 +64,54 @@ class RefusedError(HopwireError):
         self.code = code
 
 
-def ask(run_dir: Path, request: Request, timeout_s: float) -> Any:
+def ask(place: Place, request: Request, timeout_s: float) -> Any:
     """Return control's result.
 
-    :raises NoRouterError: no control service listens in the run directory, or it does not answer in time.
+    :raises NoRouterError: no control service listens there, or it does not answer in time.
     :raises RefusedError: control's own error.
     """
-    run_dir = run_dir.absolute()
-    endpoint = Endpoints(run_dir).control_rpc
+    if isinstance(place, Remote):
+        return _ask(place.endpoint, request, timeout_s, SilentRouterError(place, timeout_s), _protection(place))
+    run_dir = place.absolute()
     check_listening(Endpoints(run_dir), timeout_s)
+    silent = NoRouterError(run_dir, f"no answer within {timeout_s:g} s")
+    return _ask(Endpoints(run_dir).control_rpc, request, timeout_s, silent)
 
+
+def _ask(
+    endpoint: str,
+    request: Request,
+    timeout_s: float,
+    silent: NoRouterError,
+    protect: Callable[[Any], None] | None = None,
+) -> Any:
     import zmq  # noqa: PLC0415 - a quarter of a second that help, completion and wrong usage do not pay
 
     from services.common.bus import RpcClient, RpcRefusedError  # noqa: PLC0415
 
     with zmq.Context() as context:
-        client = RpcClient(context, endpoint)
+        client = RpcClient(context, endpoint, protect)
         deadline = time.monotonic() + timeout_s
         try:
             return client.call(request.method, dict(request.params), timeout_s)
         except RpcRefusedError as refused:
             # "unavailable" is control's word for a service behind it too; only the clock tells who was silent
             if refused.error.code == "unavailable" and time.monotonic() >= deadline - _POLL_RESOLUTION_S:
-                raise NoRouterError(run_dir, f"no answer within {timeout_s:g} s") from refused
+                raise silent from refused
             raise RefusedError(refused.error.code, refused.error.message) from refused
         finally:
             client.close()
+
+
+def _protection(remote: Remote) -> Callable[[Any], None]:
+    """Return what has a socket speak with this router only, and prove who we are.
+
+    :raises HopwireError: a key cannot be read.
+    """
+    from services.common.curve import load_pair, public_key  # noqa: PLC0415
+
+    pair, server_key = load_pair(remote.key_file), public_key(remote.server_key)
+    return lambda socket: pair.protect_client(socket, server_key)
 
 
 def check_listening(endpoints: Endpoints, timeout_s: float) -> None:

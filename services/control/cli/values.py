@@ -80,7 +80,8 @@ def _decimal(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
-def _numbers(what: str, low: int, high: int) -> Value:
+def numbers(what: str, low: int, high: int) -> Value:
+    """Return the kind of value that is a number of a range."""
     return Value(f"{what} of {low} to {high}", lambda text: _number(text, low, high))
 
 
@@ -118,18 +119,36 @@ def _scope(text: str) -> int | str:
     return text if text in _SCOPES else _number(text, 0, 255)
 
 
+def _file(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(text)
+    return text
+
+
 def _nud(text: str) -> str:
     if text != "permanent":
         raise ValueError(text)
     return text
 
 
+def _flow(text: str) -> dict[str, int | str]:
+    """Read `PROTOCOL` or `PROTOCOL/PORT`, where it has ports."""
+    name, slash, port = text.partition("/")
+    if name not in _FLOW_PROTOCOLS or (slash and name == "icmp"):
+        raise ValueError(text)
+    return {"protocol": name} | ({"port": _number(port, 0, 0xFFFF)} if slash else {})
+
+
 def _choices(*choices: str) -> Value:
     return Value(f"{', '.join(choices[:-1])} or {choices[-1]}", lambda text: _choice(text, choices), choices)
 
 
+_FLOW_PROTOCOLS: Final = ("icmp", "tcp", "udp")
 _TABLES: Final = ("main", "local", "all")
-_PROTOCOLS: Final = ("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis")
+_PROTOCOLS: Final = (
+    *("kernel", "boot", "static", "dhcp", "zebra", "bird", "bgp", "ospf", "rip", "isis"),
+    *("hopwire", "hopwire-config"),
+)
 _SCOPES: Final = ("global", "site", "link", "host", "nowhere")
 _TYPES: Final = (
     "unicast",
@@ -154,13 +173,16 @@ TABLE: Final = Value("a table: main, local or all", lambda text: _choice(text, _
 SCOPE: Final = Value("a scope: global, site, link, host, nowhere or a number 0 to 255", _scope, _SCOPES)
 ROUTE_TYPE: Final = Value(f"a type of route: {', '.join(_TYPES)}", lambda text: _choice(text, _TYPES), _TYPES)
 NUD: Final = Value("permanent (the arp service sees to all other states)", _nud, ("permanent",))
-METRIC: Final = _numbers("a number", 0, _U32_MAX)
-ROUTE_MTU: Final = _numbers("a number of bytes", 0, _U32_MAX)
-LINK_MTU: Final = _numbers("a number of bytes", 0, 2**31 - 1)
-PORT: Final = _numbers("a port", 1, 65_535)
-ROW: Final = _numbers("a row", 0, 2**31 - 1)
+METRIC: Final = numbers("a number", 0, _U32_MAX)
+ROUTE_MTU: Final = numbers("a number of bytes", 0, _U32_MAX)
+LINK_MTU: Final = numbers("a number of bytes", 0, 2**31 - 1)
+PORT: Final = numbers("a port", 1, 65_535)
+ROW: Final = numbers("a row", 0, 2**31 - 1)
 SWITCH: Final = Value("on or off", lambda text: _choice(text, ("on", "off")) == "on", ("on", "off"))
 REVERSE_PATH: Final = _choices("off", "loose", "strict")
 PARAMETER: Final = Value("a number", _decimal)
+FILE: Final = Value("the name of a file", _file)
+STEPS: Final = numbers("a number", 1, 10)  # as many configurations as are kept
 MARTIANS: Final = _choices("strict", "linux")
-WEIGHT: Final = _numbers("a number", 1, 256)  # rtnh_hops of linux/rtnetlink.h is one byte, holding weight - 1
+FLOW: Final = Value("icmp, tcp or udp, the latter with a port such as tcp/443,", _flow, _FLOW_PROTOCOLS)
+WEIGHT: Final = numbers("a number", 1, 256)  # rtnh_hops of linux/rtnetlink.h is one byte, holding weight - 1

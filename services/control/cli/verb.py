@@ -1,5 +1,6 @@
 """The form in which a verb of the command line is described. The tables are in `vocabulary` and `route_verbs`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -21,6 +22,15 @@ class Operand(NamedTuple):
     """Whether a route type may stand before it."""
 
 
+class Tail(NamedTuple):
+    """What all the rest of a line is, from a word on that it may begin with."""
+
+    key: str
+    begins: Callable[[str], bool]
+    choices: tuple[str, ...]
+    """Words that it may begin with, for the completion."""
+
+
 @dataclass(frozen=True)
 class Verb:
     """The words of one verb."""
@@ -31,6 +41,9 @@ class Verb:
     """What it does, in one sentence: for the manual."""
     words: tuple[Word, ...] = ()
     operand: Operand | None = None
+    more: tuple[Operand, ...] = ()
+    """Further operands, behind the first."""
+    tail: Tail | None = None
     hop_words: tuple[Word, ...] = ()
     """The words behind each `nexthop`; empty where there is none."""
     required: tuple[str, ...] = ()
@@ -39,3 +52,8 @@ class Verb:
     """Params of which one must be given."""
     filters: tuple[str, ...] = ()
     """Words of `ip` that are not offered, and would else pass for the operand."""
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """All operands, in the order in which they stand."""
+        return (*((self.operand,) if self.operand is not None else ()), *self.more)

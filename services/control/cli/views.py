@@ -4,11 +4,14 @@ Results have the keys of `ip -j`; docs/control-cli.md says which keys are hopwir
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from time import gmtime, strftime
 from typing import Any, Final
 
 from services.control.cli import nat_view
 from services.control.cli.counter_view import counters
 from services.control.cli.figure_views import drops, fib, traffic
+from services.control.cli.insight_verbs import reason_word
 from services.control.cli.tables import Column, Section, table
 
 Result = Mapping[str, Any]
@@ -69,12 +72,24 @@ _NEIGHBOUR_COLUMNS: Final = (
     Column("WAITING", "waiting_frames", right=True),
     Column("BYTES", "waiting_bytes", right=True),
 )
+_LAST_DROPS_COLUMNS: Final = (
+    Column("TIME", "time"),
+    Column("REASON", "name"),
+    Column("INTERFACE", "dev"),
+    Column("FRAME", "summary"),
+)
 _SERVICE_COLUMNS: Final = (
     Column("SERVICE", "service"),
     Column("INSTANCE", "instance"),
     Column("PID", "pid", right=True),
     Column("HEARD", "heard", right=True),
     Column("STATE", "state"),
+)
+_HISTORY_COLUMNS: Final = (
+    Column("N", "steps", right=True),
+    Column("APPLIED", "at"),
+    Column("FILE", "source"),
+    Column("BYTES", "bytes", right=True),
 )
 _INTERFACE_COLUMNS: Final = (
     Column("INDEX", "index", right=True),
@@ -206,7 +221,46 @@ def _settings(values: Result, prefix: str = "") -> Iterator[dict[str, Any]]:
         elif not isinstance(value, (Mapping, list)):
             yield {"key": name, "value": value}
         elif value:
-            yield {"key": name, "value": ", ".join(map(str, value))}
+            yield {"key": name, "value": ", ".join(map(_setting, value))}
+
+
+def _setting(value: Any) -> str:
+    """Return an item of a list; of a map what it says, in the order in which the file has it."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return " ".join(f"{key} {inner}" for key, inner in value.items() if inner not in (None, False, []))
+
+
+def _history(result: Iterable[Result]) -> list[Section]:
+    rows = (
+        {**one, "at": strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(one["at"])) if one["at"] else None} for one in result
+    )
+    return [table(_HISTORY_COLUMNS, rows)]
+
+
+def _last_drops(result: Iterable[Result]) -> list[Section]:
+    rows = [
+        {
+            **one,
+            "time": _clock_time(one["time_ns"]),
+            "name": reason_word(one["reason"]),
+        }
+        for one in result
+    ]
+    return [table(_LAST_DROPS_COLUMNS, rows)] if rows else ["no frame was dropped"]
+
+
+def _clock_time(time_ns: int) -> str:
+    """Return a time of this machine's day to the microsecond, with the date."""
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).astimezone().strftime("%m-%d %H:%M:%S") + (
+        f".{time_ns % 1_000_000_000 // 1000:06d}"
+    )
+
+
+def _why(result: Result) -> list[Section]:
+    commands = [f"  {command}" for command in result["commands"]]
+    change = ["To change it:", *commands] if commands else ["No command changes it."]
+    return ["\n".join([*result["sentences"], "", *change])]
 
 
 VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
@@ -219,17 +273,22 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "nat.show": nat_view.overview,
     "nat.sessions": nat_view.sessions,
     "config.show": _config,
+    "config.diff": lambda result: ["\n".join(result)] if result else [],
+    "config.history": _history,
     "counters": counters,
     "status": _status,
     "show.drops": drops,
+    "drops": _last_drops,
+    "why": _why,
     "show.interfaces": traffic,
     "show.fib": fib,
     "top": _top,
     "version": lambda result: [f"control-cli (hopwire) {result['version']}"],
+    "keygen": lambda result: [result["public_key"]],
 }
 """By method; those that are not here have no result to show."""
 
-CHANGING: Final = frozenset({"neigh.probe"})
+CHANGING: Final = frozenset({"neigh.probe", "keygen"})
 """Those that have a view, and yet do something."""
 
 DETAILED_VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {"link.show": _links_and_policies}

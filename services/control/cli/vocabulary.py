@@ -8,18 +8,20 @@ since the first match decides what an abbreviation means. Words of `ip` that are
 from collections.abc import Mapping
 from typing import Final
 
+from services.control.cli.config_verbs import CONFIG_VERB_WORDS, CONFIG_VERBS
+from services.control.cli.insight_verbs import INSIGHT_VERBS
 from services.control.cli.nat_verbs import NAT_VERB_WORDS, NAT_VERBS
 from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
     DESTINATION,
     DEVICE,
+    FILE,
     INTERFACE_ADDRESS,
     LINK_MTU,
     MAC,
     MARTIANS,
     NUD,
-    PARAMETER,
     REVERSE_PATH,
     SCOPE,
     SWITCH,
@@ -28,6 +30,7 @@ from services.control.cli.verb import HELP, SHOW, Operand, Verb
 from services.control.cli.words import Keyword, Word
 
 VERSION: Final = "version"
+KEYGEN: Final = "keygen"
 MONITOR: Final = "monitor"
 TOP: Final = "top"
 NEXTHOP: Final = "nexthop"
@@ -40,29 +43,6 @@ _POLICY_WORDS: Final = (
     Word("redirects", "redirects", SWITCH),
     Word("proxy-arp", "proxy_arp", SWITCH),
 )
-
-
-PARAMETERS: Final = (
-    "arp.base_reachable_time_s",
-    "arp.delay_probe_time_s",
-    "arp.retransmit_time_s",
-    "arp.multicast_solicit",
-    "arp.unicast_solicit",
-    "arp.requests_per_second",
-    "arp.failed_time_s",
-    "arp.stale_time_s",
-    "arp.locktime_s",
-    "arp.max_neighbours",
-    "arp.max_waiting_frames",
-    "arp.max_waiting_bytes",
-    "arp.max_total_waiting_bytes",
-    "icmp.errors_per_second",
-    "icmp.errors_burst",
-    "icmp.per_destination_per_second",
-    "icmp.per_destination_burst",
-)
-"""What `config set` changes: the numbers of `common.parameters`, which would take too long to load here."""
-_PARAMETER_WORDS: Final = tuple(Word(name, name, PARAMETER) for name in PARAMETERS)
 
 
 def _address_change(name: str, summary: str) -> Verb:
@@ -132,6 +112,11 @@ OBJECTS: Final = (
     Keyword("top", "top"),
     Keyword("config", "config"),
     Keyword("nat", "nat"),
+    Keyword("capture", "capture"),
+    Keyword("drops", "drops"),
+    Keyword("trace", "trace"),
+    Keyword("why", "why"),
+    Keyword("keygen", "keygen"),
     Keyword("version", "version"),
     Keyword("help", HELP),
 )
@@ -181,7 +166,7 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("fib", "fib"),
         Keyword("help", HELP),
     ),
-    "config": (*SHOW, Keyword("set", "set"), Keyword("help", HELP)),
+    "config": CONFIG_VERB_WORDS,
     "nat": NAT_VERB_WORDS,
 }
 
@@ -272,16 +257,7 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
             "paths and groups of next hops.",
         ),
     },
-    "config": {
-        "show": Verb(method="config.show", usage="config show", summary="Show the configuration in force."),
-        "set": Verb(
-            method="config.set",
-            usage="config set PARAMETER VALUE [PARAMETER VALUE ...]",
-            summary="Change numbers of the configuration, at once, until control ends.",
-            words=_PARAMETER_WORDS,
-            at_least_one=tuple(word.key for word in _PARAMETER_WORDS),
-        ),
-    },
+    "config": CONFIG_VERBS,
     "nat": NAT_VERBS,
 }
 
@@ -316,6 +292,15 @@ SINGLE: Final[Mapping[str, Verb]] = {
         method="status",
         usage="status",
         summary="Show whether the router is ready, what it waits for, its services and its interfaces.",
+    ),
+    **INSIGHT_VERBS,
+    "keygen": Verb(
+        method=KEYGEN,
+        usage="keygen FILE",
+        summary="Make a pair of keys for RPC between machines: FILE has both and is its owner's alone, FILE.pub the "
+        "public one, which is shown as well. No router is needed.",
+        operand=Operand("file", FILE),
+        required=("file",),
     ),
     "version": Verb(method=VERSION, usage="version", summary="Show the version; no router is needed."),
 }

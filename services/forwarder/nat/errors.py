@@ -102,6 +102,18 @@ def error_destination(nat: Any, found: Any) -> Any:
 
 
 @inlined
+def error_source(nat: Any, area: Any, start: Any, found: Any) -> Any:
+    """Return the source that an error about a session leaves with.
+
+    It stays unless it is of the side that the session hides: then it is the address that this side has outside.
+    """
+    outside = destination_of(nat.sessions[key_place(found >> 1, 1 - (found & 1))])
+    if source_of(nat.sessions[key_place(found >> 1, found & 1)]) != outside:
+        return outside
+    return read32(area, start + _ETHERNET + ipv4.SOURCE)
+
+
+@inlined
 def _rewrite_quote(area: Any, quote: Any, octets: Any, addresses: Any, ports: Any) -> None:
     """Make a quoted datagram the one that its sender has sent, as far as it is quoted."""
     header_bytes = np.int64(area[quote] & 0xF) * 4
@@ -126,22 +138,14 @@ def _rewrite_quote(area: Any, quote: Any, octets: Any, addresses: Any, ports: An
 
 @kernel("void", NAT, "uint8[::1]", "int64", "int64")
 def rewrite_error(nat: NatArrays, area: npt.NDArray[np.uint8], start: int, found: int) -> None:
-    """Translate an ICMP error about a session.
-
-    Its source stays unless it is of the side that the session hides: then it is the address that this side has outside
-    (RFC 5508 REQ-4, REQ-5).
-    """
+    """Translate an ICMP error about a session: RFC 5508 REQ-4, REQ-5."""
     ip = start + _ETHERNET
     at = ip + np.int64(area[ip] & 0xF) * 4
     octets = read16(area, ip + ipv4.TOTAL_LENGTH) - (at - ip)
-    own = key_place(found >> 1, found & 1)
     other = key_place(found >> 1, 1 - (found & 1))
     addresses = nat.sessions[other]
     _rewrite_quote(area, at + icmp.HEADER_BYTES, octets - icmp.HEADER_BYTES, addresses, nat.sessions[other + 1])
-    source = read32(area, ip + ipv4.SOURCE)
-    if source_of(nat.sessions[own]) != destination_of(addresses):
-        source = destination_of(addresses)
-    write_addresses(area, ip, source, source_of(addresses))
+    write_addresses(area, ip, error_source(nat, area, start, found), source_of(addresses))
     if not is_partial(area, start, at):
         write16(area, at + icmp.CHECKSUM, 0)
         write16(area, at + icmp.CHECKSUM, sum_of(area, at, octets) ^ 0xFFFF)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.counters import Counter, CounterBlock
+from services.common.insight import DropNote, nobody
 from services.common.wire import virtio_net
 from services.forwarder.nat.layout import NatArrays
 from services.forwarder.nat.upkeep import knows_fragment
@@ -35,9 +36,13 @@ class HeldFragment:
 class FragmentQueue:
     """All that wait, each counted as waiting on the interface that it came in by."""
 
-    def __init__(self, counters: CounterBlock) -> None:
-        """Begin with none."""
+    def __init__(self, counters: CounterBlock, on_drop: DropNote = nobody) -> None:
+        """Begin with none.
+
+        :param on_drop: takes note of each fragment that is dropped here.
+        """
         self._counters = counters
+        self._on_drop = on_drop
         self._held: list[HeldFragment] = []
         self._bytes = 0
 
@@ -48,7 +53,7 @@ class FragmentQueue:
     def hold(self, in_interface: int, packet_type: int, data: bytes, now: float) -> None:
         """Keep a fragment; where there is no room it is dropped, and counted."""
         if len(self._held) >= MAX_FRAGMENTS or self._bytes + len(data) > MAX_BYTES:
-            self._counters.add(Counter.DROP_NAT_FRAGMENT, 1, in_interface)
+            self._drop(in_interface, data)
             return
         self._held.append(HeldFragment(in_interface, packet_type, data, now + HOLD_S))
         self._bytes += len(data)
@@ -66,15 +71,22 @@ class FragmentQueue:
                 kept.append(fragment)
                 continue
             else:
-                self._counters.add(Counter.DROP_NAT_FRAGMENT, 1, fragment.in_interface)
+                self._drop(fragment.in_interface, fragment.data)
             self._counters.add(Counter.WAITING, -1, fragment.in_interface)
         self._held = kept
         self._bytes = sum(len(fragment.data) for fragment in kept)
         return free
 
+    def _drop(self, in_interface: int, data: bytes) -> None:
+        self._counters.add(Counter.DROP_NAT_FRAGMENT, 1, in_interface)
+        self._on_drop(Counter.DROP_NAT_FRAGMENT, in_interface, data[_VIRTIO:])
 
-def laid_out(fragment: HeldFragment) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return memory and the descriptor of a frame, as the fast path takes them."""
+
+def laid_out(fragment: HeldFragment, time_ns: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return memory and the descriptor of a frame, as the fast path takes them.
+
+    :param time_ns: Unix time, for the record of its drop.
+    """
     area = np.frombuffer(bytearray(fragment.data), np.uint8)
     length = len(fragment.data) - _VIRTIO
-    return area, np.array([(0, length, fragment.packet_type, 0)], np.int64)
+    return area, np.array([(0, length, fragment.packet_type, time_ns)], np.int64)

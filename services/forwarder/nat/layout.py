@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from services.common.counters import MAX_INTERFACES
 from services.common.kernels import record
+from services.common.nat_rules import SESSION_STATES
 from services.common.wire import ipv4
 
 Words = npt.NDArray[np.int64]
@@ -55,7 +56,7 @@ UDP: Final = 3
 ICMP: Final = 4
 OTHER: Final = 5
 STATES: Final = 6
-STATE_NAMES: Final = ("free", "tcp transitory", "tcp established", "udp", "icmp", "other")
+STATE_NAMES: Final = ("free", *SESSION_STATES)
 
 # --- kinds, beside the protocols themselves
 ICMP_REQUEST: Final = ipv4.PROTOCOL_ICMP

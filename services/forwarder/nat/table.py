@@ -160,6 +160,11 @@ class Translator:
         """Return how many sessions there are, some of which may have ended."""
         return 0 if self._file is None else self._file.capacity - int(self.arrays.scalars[FREE])
 
+    @property
+    def opened(self) -> int:
+        """Return how many sessions were opened since the table was made."""
+        return int(self.arrays.scalars[OPENED_SESSIONS])
+
     def status(self) -> dict[str, Any]:
         """Return sessions by state, ports in use, and bounds. The keys are those of `nat` in docs/bus.md."""
         scalars = self.arrays.scalars
@@ -173,7 +178,7 @@ class Translator:
             "in_use": self.in_use,
             "sessions": self.sessions_in_use,
             "capacity": self._file.capacity if self._file else 0,
-            "opened": int(scalars[OPENED_SESSIONS]),
+            "opened": self.opened,
             "states": states,
             "ports": ports,
             "problems": self.problems,
@@ -189,7 +194,6 @@ class Translator:
         return NatFigures(
             sessions=told["states"],
             capacity=told["capacity"],
-            opened=told["opened"],
             ports=ports,
         )
 

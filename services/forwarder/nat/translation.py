@@ -1,7 +1,7 @@
 """A batch on its way through the translator: once before the route lookup, once behind it, as Linux orders it.
 
 Before it, each datagram is looked up among the sessions, and its destination becomes what the route is looked up for.
-Behind it, what leaves is rewritten, and what begins a session gets one.
+Behind it, what begins a session gets one. Nothing is rewritten here: that is left to `rewriting`, once all is decided.
 """
 
 from typing import Any, Final, NamedTuple
@@ -13,9 +13,9 @@ from services.common.counters import Counter
 from services.common.kernels import inlined, kernel, record
 from services.common.memory import prefetch
 from services.common.wire import ethernet, ipv4
-from services.forwarder.datagram import UNDECIDED, read16, read32
+from services.forwarder.datagram import UNDECIDED, read32
 from services.forwarder.nat.choice import begin_session, find_target, one_to_one_outside, source_pool
-from services.forwarder.nat.errors import error_destination, find_error, rewrite_error
+from services.forwarder.nat.errors import error_destination, find_error
 from services.forwarder.nat.fragments import OVERLAP, UNKNOWN, is_first_fragment, later_fragment, remember_first
 from services.forwarder.nat.headers import (
     LATER_FRAGMENT,
@@ -23,19 +23,14 @@ from services.forwarder.nat.headers import (
     UNTRANSLATABLE,
     kind_at,
     ports_at,
-    rewrite,
     tcp_flags,
-    write_addresses,
 )
 from services.forwarder.nat.keys import (
     addresses_word,
     destination_of,
     destination_port_of,
     key_hash,
-    key_place,
-    kind_of,
     source_of,
-    source_port_of,
 )
 from services.forwarder.nat.layout import (
     ABSENT,
@@ -49,7 +44,7 @@ from services.forwarder.nat.layout import (
     NatArrays,
 )
 from services.forwarder.nat.mappings import outside_number
-from services.forwarder.nat.sessions import RST, find_live, keep_alive
+from services.forwarder.nat.sessions import RST, find_live
 
 _ETHERNET: Final = ethernet.HEADER_BYTES
 
@@ -69,9 +64,7 @@ FOREIGN: Final = 8
 """It cannot be translated."""
 STRANGER: Final = 9
 """To a mapping, of one whom the mapping has not sent to."""
-TRANSLATED: Final = 10
-"""Done."""
-UNKNOWN_ERROR: Final = 11
+UNKNOWN_ERROR: Final = 10
 """An ICMP error whose quote is short, lies, or is of no session."""
 
 _FORWARDED: Final = int(Counter.FORWARDED)
@@ -216,28 +209,6 @@ def translate_destinations(nat: NatArrays, area: npt.NDArray[np.uint8], count: i
 
 
 @inlined
-def _translate(nat: Any, area: Any, start: Any, found: Any) -> None:
-    """Rewrite a datagram as its session says, and keep that one alive."""
-    ip = start + _ETHERNET
-    own = key_place(found >> 1, found & 1)
-    other = key_place(found >> 1, 1 - (found & 1))
-    kind = kind_of(nat.sessions[own + 1])
-    keep_alive(nat, found, tcp_flags(area, ip, kind), read16(area, ip + ipv4.TOTAL_LENGTH))
-    ports = nat.sessions[other + 1]
-    reversed_ports = destination_port_of(ports) << 16 | source_port_of(ports)
-    addresses = nat.sessions[other]
-    rewrite(area, start, kind, destination_of(addresses), source_of(addresses), reversed_ports)
-
-
-@inlined
-def _translate_fragment(nat: Any, area: Any, start: Any, found: Any) -> None:
-    """Rewrite the addresses of a later fragment. It keeps nothing alive; it counts."""
-    ip = start + _ETHERNET
-    addresses = nat.sessions[key_place(found >> 1, 1 - (found & 1))]
-    write_addresses(area, ip, destination_of(addresses), source_of(addresses))
-
-
-@inlined
 def _begin(nat: Any, area: Any, start: Any, in_slot: Any, out_slot: Any, is_target: Any) -> Any:
     """Open the session of a datagram; return session << 1, or minus the counter of its refusal."""
     addresses = _addresses(area, start)
@@ -292,7 +263,7 @@ def _refuse_plain(nat: Any, area: Any, start: Any, what: Any, in_slot: Any, out_
 
 @inlined
 def _leaving(nat: Any, area: Any, start: Any, in_slot: Any, out_slot: Any, batch: Any, number: Any) -> Any:
-    """Translate a frame that leaves; return its new verdict, or UNDECIDED where it keeps its own."""
+    """Find the session of a frame that leaves; return its new verdict, or UNDECIDED where it keeps its own."""
     what = batch.nat[number]
     if what == UNKNOWN_FRAGMENT and _translates_source(nat, area, start, in_slot, out_slot):
         _classify_fragment(nat, area, start, batch, number)  # its first fragment may have come in this very batch
@@ -312,17 +283,7 @@ def _leaving(nat: Any, area: Any, start: Any, in_slot: Any, out_slot: Any, batch
         if found < 0:
             return -found
         batch.session[number] = found
-        what = SESSION
-    found = batch.session[number]
-    if what == SESSION:
-        _translate(nat, area, start, found)
-    elif what == ERROR:
-        rewrite_error(nat, area, start, found)
-    elif what == FRAGMENT:
-        _translate_fragment(nat, area, start, found)
-    else:
-        return np.int64(UNDECIDED)
-    batch.nat[number] = TRANSLATED
+        batch.nat[number] = SESSION
     return np.int64(UNDECIDED)
 
 
@@ -369,8 +330,8 @@ def _remember_plain(nat: Any, area: Any, start: Any, batch: Any, number: Any) ->
 
 
 @kernel("void", NAT, "uint8[::1]", "int64", "int64", VIEW)
-def translate_batch(nat: NatArrays, area: npt.NDArray[np.uint8], count: int, in_slot: int, batch: View) -> None:
-    """Translate the frames of a batch that leave, where sessions or rules say so; the verdicts of some change."""
+def translate_sources(nat: NatArrays, area: npt.NDArray[np.uint8], count: int, in_slot: int, batch: View) -> None:
+    """Find or open the sessions of the frames that leave, where rules say so; the verdicts of some change."""
     for number in range(count):
         verdict = batch.verdict[number]
         start = batch.start[number]

@@ -1,5 +1,6 @@
 """The shell around the supervisor: processes, signals, word from the kernel, control's word that all is ready."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,12 +10,16 @@ import zmq
 
 from services.common.endpoints import Endpoints
 from services.common.interfaces import list_interfaces
-from services.common.runtime import StopFlag, clock
+from services.common.notify import Notifier
+from services.common.runtime import ReloadFlag, StopFlag, clock
 from services.launcher.up.processes import Processes
 from services.launcher.up.readiness import Readiness
 from services.launcher.up.supervisor import Supervisor
 from services.launcher.up.wakeups import Wakeups
 
+CONTROL: Final = "control"
+"""The instance that keeps the configuration."""
+_STDERR: Final = 2
 LOOK_INTERVAL_S: Final = 1.0
 """The interfaces are looked at so often even without word from the kernel."""
 
@@ -28,6 +33,7 @@ class Launcher:
         """Start nothing yet; `command` gives the command line of an instance, and `stack` takes down what is opened."""
         self._command = command
         self._log = log
+        self._notifier = Notifier()
         self._processes = Processes()
         stack.callback(self._processes.kill_all)
         self._wakeups = Wakeups(stack)
@@ -35,12 +41,20 @@ class Launcher:
         self._readiness = Readiness(stack.enter_context(zmq.Context()), endpoints, log, clock())
         self._look_at = clock()
 
-    def run(self, stop: StopFlag) -> int:
-        """Run until `stop` is set and everything has ended, and return the exit status."""
+    def run(self, stop: StopFlag, reload: ReloadFlag) -> int:
+        """Run until `stop` is set and everything has ended, and return the exit status.
+
+        SIGHUP is passed on to control; it ends the router where it says that the terminal has closed.
+        """
+        on_terminal = os.isatty(_STDERR)
         while not self._supervisor.finished:
-            if stop.is_set:
+            hung_up = reload.take()
+            if stop.is_set or (hung_up and on_terminal and not os.isatty(_STDERR)):
                 self._supervisor.stop()
+            elif hung_up:
+                self._processes.send_if_running(CONTROL, signal.SIGHUP)
             self._act()
+            self._notifier.tell(ready=self._readiness.is_ready)
             if self._wakeups.wait(self._next_at() - clock()):
                 self._look_at = clock()
             self._take_events(clock())

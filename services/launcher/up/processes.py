@@ -30,7 +30,7 @@ class Processes:
             stdin=subprocess.DEVNULL,
             stdout=2,  # the launcher's own stdout says one thing: that the router is ready
             start_new_session=True,
-            preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509 - two system calls, no lock that another thread could hold
+            preexec_fn=_begin_under(os.getpid()),  # noqa: PLW1509 - system calls, no lock that another thread could hold
         )
         self._children[instance] = child
         return child.pid
@@ -38,6 +38,11 @@ class Processes:
     def send(self, instance: str, number: signal.Signals) -> None:
         """Send a process a signal; nothing happens if it has ended."""
         self._children[instance].send_signal(number)
+
+    def send_if_running(self, instance: str, number: signal.Signals) -> None:
+        """Send a signal to a process, if there is one of that name."""
+        if instance in self._children:
+            self.send(instance, number)
 
     def reap(self) -> list[tuple[str, int]]:
         """Return who has ended, and how: the exit status, or minus the number of the signal that killed it."""
@@ -57,12 +62,16 @@ class Processes:
         self._children.clear()
 
 
-def _end_with(parent: int) -> Callable[[], None]:
-    """Return what a child does before it executes its program: ask for SIGTERM at its parent's death."""
+def _begin_under(parent: int) -> Callable[[], None]:
+    """Return what a child does before it executes its program.
 
-    def ask() -> None:
+    It asks for SIGTERM at its parent's death, and has SIGHUP wait until it is ready for it (`ReloadFlag`).
+    """
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:  # it died before the question was put
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return ask
+    return begin

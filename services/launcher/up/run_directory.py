@@ -7,7 +7,8 @@ from typing import Final
 from services.common.bus import hold_instance
 from services.common.endpoints import DEFAULT_RUN_DIR, Endpoints
 from services.common.errors import HopwireError
-from services.launcher.up.supervisor import SERVICES, TERMINATE_LIMIT_S, ingress_of
+from services.common.restarts import TERMINATE_LIMIT_S
+from services.launcher.up.supervisor import SERVICES, ingress_of
 
 LAUNCHER: Final = "launcher"
 """The instance name of the launcher itself."""
@@ -37,7 +38,7 @@ def wait_until_unused(endpoints: Endpoints) -> None:
 
 
 def clear(endpoints: Endpoints) -> None:
-    """Remove the rings, bell, counters, sockets and locks of services that do not run any more."""
+    """Remove the rings, bell, counters, recordings, taps, sockets and locks of services that do not run any more."""
     for instance in _instances(endpoints):
         endpoints.lock(instance).unlink(missing_ok=True)
     for socket in _sockets(endpoints):
@@ -45,6 +46,10 @@ def clear(endpoints: Endpoints) -> None:
     endpoints.forwarder_bell.unlink(missing_ok=True)
     _remove(endpoints.rings, ".ring", ".new")
     _remove(endpoints.counters("any").parent, ".bin")
+    _remove(endpoints.recordings, ".bin")
+    for folder in endpoints.all_taps.glob("*/"):
+        _remove(folder, ".tap", ".new")
+    _remove(endpoints.all_taps)
 
 
 def _instances(endpoints: Endpoints) -> list[str]:

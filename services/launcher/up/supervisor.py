@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-FIRST_RESTART_S: Final = 0.0
-"""A process that has lived well starts again at once."""
-SECOND_RESTART_S: Final = 0.1
-"""Then this pause, which doubles with each further death."""
-LONGEST_RESTART_S: Final = 5.0
-GOOD_LIFE_S: Final = 10.0
-"""Who has lived so long begins with `FIRST_RESTART_S` again."""
-TERMINATE_LIMIT_S: Final = 5.0
-"""From SIGTERM to SIGKILL."""
+from services.common.restarts import GOOD_LIFE_S, TERMINATE_LIMIT_S, restart_pause_s
 
 SERVICES: Final = ("control", "arp", "forwarder")
 _INGRESS: Final = "ingress-"
@@ -119,9 +111,8 @@ class Supervisor:
             self._stopping = True
             return False
         deaths = 0 if now - process.started_at >= GOOD_LIFE_S else process.deaths
-        pause_s = min(SECOND_RESTART_S * 2 ** (deaths - 1), LONGEST_RESTART_S) if deaths else FIRST_RESTART_S
         self._processes[instance] = _Process(
-            process.interface_index, _State.PAUSING, process.started_at, now + pause_s, deaths + 1
+            process.interface_index, _State.PAUSING, process.started_at, now + restart_pause_s(deaths), deaths + 1
         )
         return True
 

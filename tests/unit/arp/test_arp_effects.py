@@ -9,6 +9,8 @@ import structlog
 from services.arp.actions import Publish, Return, Withdraw
 from services.arp.effects import Effects
 from services.common.counters import Counter, CounterBlock
+from services.common.endpoints import Endpoints
+from services.common.insight import Insight
 from services.common.messages import Frame, Neighbour, NeighbourState
 
 MAC = bytes.fromhex("020000000002")
@@ -18,12 +20,14 @@ OTHER_MAC = bytes.fromhex("020000000003")
 class Outside:
     """What the effects reach."""
 
-    def __init__(self, counters: CounterBlock) -> None:
+    def __init__(self, counters: CounterBlock, insight: Insight) -> None:
         self.counters = counters
         self.batches: list[list[Frame]] = []
         self.states: list[NeighbourState] = []
         self.takes_batches = True
-        self.effects = Effects(counters, lambda *_: None, self._take, self.states.append, structlog.get_logger())
+        self.effects = Effects(
+            counters, lambda *_: None, self._take, self.states.append, structlog.get_logger(), insight
+        )
 
     def _take(self, frames: list[Frame]) -> bool:
         self.batches.append(frames)
@@ -33,7 +37,7 @@ class Outside:
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Outside]:
     counters = CounterBlock(tmp_path / "counters.bin")
-    yield Outside(counters)
+    yield Outside(counters, Insight(Endpoints(tmp_path), "arp"))
     counters.close()
 
 

@@ -297,3 +297,67 @@ def test_a_client_that_left_before_the_answer_harms_nobody(context: zmq.Context[
             wait_for(lambda number=number: len(server.asked) > number)  # type: ignore[misc]
             dealer.close()
         assert RpcClient(context, endpoints.control_rpc).call("echo", timeout_s=LIMIT_S) == {}
+
+
+def test_a_question_that_comes_twice_is_carried_out_once(context: zmq.Context[Any], endpoints: Endpoints) -> None:
+    first, second = (connected(context, zmq.DEALER, endpoints.control_rpc) for _ in range(2))
+    question = [encode(RpcRequest(id=7, method="echo", params={"number": 1}, client="me"))]
+    with answering(context, endpoints.control_rpc) as server:
+        for dealer in (first, second, second):
+            wait_for(lambda dealer=dealer: try_send(dealer, question))  # type: ignore[misc]
+            assert dealer.poll(LIMIT_MS)
+            assert decode(dealer.recv()) == RpcReply(id=7, result={"number": 1})
+        assert server.asked == [("echo", {"number": 1})]
+        first.send(encode(RpcRequest(id=7, method="echo", params={"number": 2}, client="me")))
+        reply = decode(first.recv())
+        assert (reply.id, reply.error.code) == (7, "usage")
+        assert reply.error.message == "id 7 was that of another request; choose one for each"
+        assert len(server.asked) == 1
+
+
+def test_what_may_be_mended_by_asking_again_is_not_kept(context: zmq.Context[Any], endpoints: Endpoints) -> None:
+    answers = [RpcError(code="unavailable", message="not yet"), RpcError(code="refused", message="no")]
+
+    def answer(_method: str, _params: dict[str, Any]) -> Any:
+        raise RpcRefusedError(answers.pop(0))
+
+    server = RpcServer(context, endpoints.control_rpc, answer)
+    dealer = connected(context, zmq.DEALER, endpoints.control_rpc)
+    codes = []
+    for _ in range(3):
+        wait_for(lambda: try_send(dealer, [encode(RpcRequest(id=1, method="x"))]))
+        assert server.socket.poll(LIMIT_MS)
+        server.serve()
+        codes.append(decode(dealer.recv()).error.code)
+    assert codes == ["unavailable", "refused", "refused"]
+
+
+def test_what_comes_after_its_deadline_is_not_carried_out(context: zmq.Context[Any], endpoints: Endpoints) -> None:
+    dealer = connected(context, zmq.DEALER, endpoints.control_rpc)
+    with answering(context, endpoints.control_rpc) as server:
+        for number, deadline in ((1, time.time() - 0.001), (2, time.time() + LIMIT_S)):
+            request = encode(RpcRequest(id=number, method="echo", deadline=deadline))
+            wait_for(lambda request=request: try_send(dealer, [request]))  # type: ignore[misc]
+        expired, answered = decode(dealer.recv()), decode(dealer.recv())
+        assert (expired.id, expired.error.code) == (1, "expired")
+        assert answered == RpcReply(id=2, result={})
+        assert len(server.asked) == 1
+
+
+def test_a_question_is_asked_again_of_a_server_that_started_anew(
+    context: zmq.Context[Any], endpoints: Endpoints
+) -> None:
+    results: list[Any] = []
+    client = RpcClient(context, endpoints.control_rpc)
+    asking = threading.Thread(target=lambda: results.append(client.call("echo", {"number": 1}, LIMIT_S)))
+    with zmq.Context() as first_run:  # which at its end has let go of the socket's file
+        router = bound(first_run, zmq.ROUTER, endpoints.control_rpc)
+        asking.start()
+        assert router.poll(LIMIT_MS)
+        lost = decode(router.recv_multipart()[1])
+        router.close()
+    assert lost.deadline == pytest.approx(time.time() + LIMIT_S, abs=LIMIT_S)
+    with answering(context, endpoints.control_rpc) as server:
+        asking.join(LIMIT_S)
+        assert results == [{"number": 1}]
+        assert server.asked == [("echo", {"number": 1})]

@@ -53,10 +53,26 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
         prepare_run_dir(tmp_path / "run")
 
 
-def test_open_to_everybody(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+def test_open_to_everybody(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
     with pytest.raises(HopwireError, match=r"writable by everybody; run: chmod 0750"):
         prepare_run_dir(tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_another_users(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65_534, 65_534)
+    with pytest.raises(HopwireError, match=r"belongs to user 65534; choose another --run-dir"):
+        prepare_run_dir(tmp_path)
+
+
+def test_what_is_made_in_it_is_closed_to_others(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    prepare_run_dir(tmp_path / "run")
+    (tmp_path / "run" / "file").touch(mode=0o666)
+    assert (tmp_path / "run" / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_where_nothing_can_be_made() -> None:

@@ -36,6 +36,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{value}\n")
     monkeypatch.setattr(kernel_settings, "_SYSCTL", folder)
+    monkeypatch.setattr(kernel_settings, "_BOOT_ID", folder / BOOT_ID)
     monkeypatch.setattr(guard, "install", lambda _names, _translated: None)
     monkeypatch.setattr(guard, "remove", lambda: None)
     return folder

@@ -102,7 +102,8 @@ MESSAGES: list[BaseModel] = [
 
 def test_bytes_typed_by_hand() -> None:
     assert decode(QUESTION) == RpcRequest(id=0x0102, method="show")
-    assert encode(RpcRequest(id=0x0102, method="show")) == QUESTION
+    given = QUESTION.replace(b"\x01\x84", b"\x01\x86") + b"\xa6client\xa2me" + b"\xa8deadline\xcb\x3f\xf8" + bytes(6)
+    assert encode(RpcRequest(id=0x0102, method="show", client="me", deadline=1.5)) == given
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: str(message.kind))

@@ -1,12 +1,10 @@
 """What every entry point does: exit statuses, one line for the person at the keyboard, reports."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import zmq
 
 from services.common.bus import bound
@@ -14,7 +12,8 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
 from services.common.messages import Report, decode
-from services.common.runtime import REPORT_INTERVAL_S, Reporter, run_to_exit, set_up_logging
+from services.common.meters import Histogram, Meter
+from services.common.runtime import REPORT_INTERVAL_S, ProcessMeters, Reporter, run_to_exit
 
 LIMIT_MS = 30_000
 
@@ -49,26 +48,6 @@ def test_a_fault_of_our_own_is_not_hidden() -> None:
 
 
 @pytest.fixture
-def logging_put_back() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("logging_put_back")
-def test_logs_are_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    log = set_up_logging("arp", "warning")
-    log.info("not shown")
-    log.warning("shown", interface="eth0")
-    event = json.loads(capsys.readouterr().err)
-    assert (event["event"], event["service"], event["interface"], event["level"]) == ("shown", "arp", "eth0", "warning")
-
-
-def test_an_unknown_log_level() -> None:
-    with pytest.raises(HopwireError, match="log level 'loud' is unknown; choose debug, info, warning or error"):
-        set_up_logging("arp", "loud")
-
-
-@pytest.fixture
 def context() -> Iterator[zmq.Context[Any]]:
     context: zmq.Context[Any] = zmq.Context()
     yield context
@@ -80,6 +59,7 @@ def test_reports_come_a_few_times_a_second(context: zmq.Context[Any], tmp_path: 
     counters = CounterBlock(endpoints.counters("arp"))
     counters.add(Counter.ARP_HANDLED, 2, 7)
     reporter = Reporter(context, endpoints, "arp", "arp", counters)
+    counters.meters.observe(Histogram.RESOLVE_FRAMES, 3)
     reports = bound(context, zmq.PULL, endpoints.control_reports)
     now = 0.0
     while not reports.poll(10):  # until it is connected, reports are left out
@@ -88,9 +68,26 @@ def test_reports_come_a_few_times_a_second(context: zmq.Context[Any], tmp_path: 
         assert now < 10_000
     reports.recv()
     reporter.report_when_due(now + 0.9 * REPORT_INTERVAL_S, ready=True, interfaces=[7], generation=4)
-    reporter.report_when_due(now + REPORT_INTERVAL_S, ready=True, interfaces=[7], generation=5)
+    reporter.report_when_due(
+        now + REPORT_INTERVAL_S, ready=True, interfaces=[7], generation=5, gauges=lambda: {7: {"WAITING_BYTES": 90}}
+    )
     assert reports.poll(LIMIT_MS)
     report = decode(reports.recv())
     assert isinstance(report, Report)
     assert (report.service, report.ready, report.interfaces, report.generation) == ("arp", True, [7], 5)
     assert report.counters == {7: {"ARP_HANDLED": 2}}
+    assert report.histograms == {"RESOLVE_FRAMES": [3, 0, 0, 1]}
+    assert report.meters["STARTS"] == 1
+    assert report.gauges[7] == {"WAITING_BYTES": 90}
+    assert 2**20 < report.gauges[0]["RESIDENT_BYTES"] < 2**40
+
+
+def test_cpu_time_goes_on_where_a_predecessor_ended(tmp_path: Path) -> None:
+    counters = CounterBlock(tmp_path / "arp.bin")
+    counters.meters.set(Meter.CPU_NS, 10**15)
+    assert ProcessMeters(counters).snapshot().meters["CPU_NS"] > 10**15
+    again = ProcessMeters(counters)
+    before = again.snapshot().meters["CPU_NS"]
+    while again.snapshot().meters["CPU_NS"] == before:
+        pass  # it works, so its time goes on
+    assert counters.meters.get(Meter.STARTS) == 2

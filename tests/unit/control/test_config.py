@@ -95,7 +95,13 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
         ),
         ("interfaces: [eth0]", "r.yaml:1:13: interfaces: a list should be a block of keys and values"),
         ("interfaces:\n  eth0:\n", "r.yaml:2:8: interfaces.eth0: '' should be a block of keys and values"),
-        ("zzz: 1", "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, parameters, nat"),
+        (
+            "zzz: 1",
+            (
+                "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, links, addresses, "
+                "routes, rpc, parameters, nat"
+            ),
+        ),
         (
             "parameters: {arp: {permanent_neighbours: [{interface: e, address: 1.2.3.4, mca: 3}]}}",
             "r.yaml:1:76: unknown key 'parameters.arp.permanent_neighbours.0.mca'; did you mean 'mac'?",
@@ -119,6 +125,63 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
         (
             "parameters:\n  icmp:\n    errors_burst: 0",
             "r.yaml:3:19: parameters.icmp.errors_burst: '0' should be greater than or equal to 1",
+        ),
+        (
+            "routes:\n  - {dst: 10.0.0.0/8, vai: 10.0.0.1}",
+            "r.yaml:2:23: unknown key 'routes.0.vai'; did you mean 'via'?",
+        ),
+        (
+            "routes:\n  - dst: 10.0.0.0/8\n    nexthops: [{via: 10.0.0.1, wieght: 2}]",
+            "r.yaml:3:32: unknown key 'routes.0.nexthops.0.wieght'; did you mean 'weight'?",
+        ),
+        (
+            "routes:\n  - {dst: 10.0.0.1/8, via: 10.0.0.1}",
+            "r.yaml:2:11: routes.0.dst: '10.0.0.1/8' has host bits set; the prefix is 10.0.0.0/8",
+        ),
+        (
+            "routes: [{dst: 10.0.0.0/8}]",
+            (
+                "r.yaml:1:10: routes.0: a route needs via, dev or nexthops, unless it is a blackhole, unreachable or "
+                "prohibit"
+            ),
+        ),
+        (
+            "routes: [{dst: 10.0.0.0/8, via: 10.0.0.1, onlink: true}]",
+            "r.yaml:1:10: routes.0: onlink needs dev: it is what tells where the gateway is",
+        ),
+        (
+            "routes:\n- {dst: default, dev: a}\n- {dst: 0.0.0.0/0, dev: b, metric: 0}",
+            (
+                "r.yaml:2:1: routes: 0.0.0.0/0 metric 0 is there twice, as routes.0 and routes.1; for several ways "
+                "write nexthops"
+            ),
+        ),
+        ("links: {eth0: {mtu: 67}}", "r.yaml:1:21: links.eth0.mtu: '67' should be greater than or equal to 68"),
+        ("links: {eth0: {upp: true}}", "r.yaml:1:16: unknown key 'links.eth0.upp'; did you mean 'up'?"),
+        (
+            "addresses: {eth0: [10.0.0.999]}",
+            "r.yaml:1:20: addresses.eth0.0: '10.0.0.999' is not an address such as 10.0.0.1/24",
+        ),
+        (
+            "addresses: {eth0: [10.0.0.1/24, 10.0.0.1/24]}",
+            "r.yaml:1:12: addresses: 10.0.0.1/24 of eth0 is there twice; remove one of them",
+        ),
+        ("addresses: {a: [224.0.0.1/4]}", "r.yaml:1:12: addresses: 224.0.0.1/4 of a is no host's address"),
+        ("rpc: {lisn: x}", "r.yaml:1:7: unknown key 'rpc.lisn'; did you mean 'listen'?"),
+        (
+            "rpc: {listen: tcp://1.2.3.4, key_file: /k, clients: [a]}",
+            (
+                "r.yaml:1:15: rpc.listen: 'tcp://1.2.3.4' is not an endpoint such as tcp://192.0.2.1:7010, or "
+                "tcp://*:7010 for all addresses"
+            ),
+        ),
+        (
+            "rpc: {listen: 'tcp://*:1', key_file: k, clients: [a]}",
+            "r.yaml:1:38: rpc.key_file: 'k' is not a file's path from the root: /etc/hopwire/control.key",
+        ),
+        (
+            "rpc: {listen: 'tcp://*:1', key_file: /k, clients: [a]}",
+            "r.yaml:1:52: rpc.clients.0: 'a' is not a public key: the 40 characters that control-cli keygen shows",
         ),
         ("parameters: 3", "r.yaml:1:13: parameters: '3' should be a block of keys and values"),
         ("log_level: loud", "r.yaml:1:12: log_level: 'loud' should be 'debug', 'info', 'warning' or 'error'"),

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.parameters import IcmpParameters, Parameters
-from services.control.cli.vocabulary import PARAMETERS
+from services.control.cli.config_verbs import PARAMETERS
 from services.control.live_parameters import LiveParameters, names
 
 

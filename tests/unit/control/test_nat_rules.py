@@ -82,7 +82,44 @@ def test_rules_that_contradict_others_are_not_kept(tmp_path: Path) -> None:
     assert (store.current, store.take_changed(), nat_path(tmp_path).exists()) == (CONFIGURED, False, False)
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"masquerade": [{"interface": "eth1"}]}', '{"forward": 3}'])
+def test_another_configuration_takes_effect_and_given_rules_stay(tmp_path: Path) -> None:
+    """Also there and back, as a configuration that is not confirmed goes back."""
+    store = NatStore(CONFIGURED, nat_path(tmp_path))
+    store.add(WEB)
+    assert store.take_changed()
+    store.configure(CONFIGURED)
+    assert not store.take_changed()
+    store.configure(NatRules(masquerade=(Masquerade(interface="eth2"),), first_port=30_000))
+    assert store.take_changed()
+    assert ([rule.interface for rule in store.current.masquerade], store.current.first_port) == (["eth2"], 30_000)
+    assert store.current.forward == (WEB,)
+    store.configure(CONFIGURED)
+    assert store.current == CONFIGURED.model_copy(update={"forward": (WEB,)})
+
+
+def test_a_given_rule_that_the_configuration_contradicts_waits(tmp_path: Path) -> None:
+    store = NatStore(CONFIGURED, nat_path(tmp_path))
+    store.add(WEB)
+    overlapping = Forward(protocol="tcp", address="192.168.0.1", port=8000, last_port=8100, to="192.168.1.9")
+    store.configure(CONFIGURED.model_copy(update={"forward": (overlapping,)}))
+    assert store.current.forward == (overlapping,)
+    assert "forward tcp 192.168.0.1 8080 (" in store.warning
+    assert store.find(key_of(WEB)) == WEB
+    store.configure(CONFIGURED)
+    assert (store.current.forward, store.warning) == ((WEB,), "")
+
+
+def test_a_rule_that_the_configuration_gives_as_well_is_the_configurations(tmp_path: Path) -> None:
+    store = NatStore(CONFIGURED, nat_path(tmp_path))
+    store.add(WEB)
+    same = WEB.model_copy(update={"to": "192.168.1.9"})
+    store.configure(CONFIGURED.model_copy(update={"forward": (same,)}))
+    assert (store.current.forward, store.warning, store.is_configured(key_of(WEB))) == ((same,), "", True)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"masquerade": [{"interface": "eth1"}, {"interface": "eth1"}]}', '{"forward": 3}']
+)
 def test_a_file_that_makes_no_sense_is_left_alone(tmp_path: Path, content: str) -> None:
     nat_path(tmp_path).write_text(content)
     store = NatStore(CONFIGURED, nat_path(tmp_path))

@@ -167,13 +167,13 @@ def test_every_counter_has_its_place_in_the_balance() -> None:
         assert counter.kind is Kind.DETAIL or sums[counter.kind.value] == 1
 
 
-def test_neighbours_are_counted_by_interface() -> None:
+def test_neighbours_by_interface() -> None:
     def neighbour(index: int, address: int) -> Neighbour:
         return Neighbour(interface=index, address=address, mac=bytes(6))
 
     neighbours = KnownNeighbours()
     neighbours.apply(NeighbourState(full=True, neighbours=[neighbour(ETH2, 1), neighbour(ETH2, 2), neighbour(ETH3, 1)]))
     neighbours.apply(NeighbourState(neighbours=[neighbour(ETH2, 1)], gone=[(ETH2, 2), (ETH3, 9)]))
-    assert neighbours.by_interface() == {ETH2: 1, ETH3: 1}
+    assert (neighbours.of(ETH2), neighbours.of(ETH3), neighbours.of(9)) == ({1: bytes(6)}, {1: bytes(6)}, {})
     neighbours.apply(NeighbourState(full=True))
-    assert neighbours.by_interface() == {}
+    assert (neighbours.of(ETH2), neighbours.of(ETH3)) == ({}, {})

@@ -10,21 +10,8 @@ ROUTE_WORDS = ["src", "via", "metric", "priority", "preference", "mtu", "onlink"
 ROUTE_TYPES = ["prohibit", "unreachable", "blackhole", "unicast"]
 POLICY_WORDS = ["reverse-path", "martians", "directed-broadcast", "redirects", "proxy-arp"]
 OBJECTS = [
-    *(
-        "addr",
-        "route",
-        "neigh",
-        "link",
-        "monitor",
-        "counters",
-        "status",
-        "show",
-        "top",
-        "config",
-        "nat",
-        "version",
-        "help",
-    )
+    *("addr", "route", "neigh", "link", "monitor", "counters", "status", "show", "top", "config"),
+    *("nat", "capture", "drops", "trace", "why", "keygen", "version", "help"),
 ]
 KERNEL_TYPES = [
     *("unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", "nat")

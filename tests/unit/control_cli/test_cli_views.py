@@ -245,7 +245,14 @@ def test_frames_on_their_way_are_no_silent_loss() -> None:
     zeros = dict.fromkeys(("generated", "delivered", "consumed", "dropped", "waiting"), 0)
     result = {"interfaces": {}, "balance": {**zeros, "received": 10, "sent": 7, "in_flight": 3}}
     balance = "balance: received 10 + generated 0 = sent 7 + delivered 0 + consumed 0 + dropped 0 + waiting 0"
-    assert shown("counters", result) == [f"{balance}: 3 in flight or unaccounted"]
+    assert shown("counters", result) == [f"{balance}: 3 under way"]
+    for unaccounted, verdict in (
+        (2, "2 UNACCOUNTED FOR: they came in, and have no fate"),
+        (-2, "2 COUNTED TWICE: they have a fate, and never came in"),
+        (0, "3 under way"),
+    ):
+        judged = {**result, "balance": {**result["balance"], "unaccounted": unaccounted}}
+        assert shown("counters", judged) == [f"{balance}: {verdict}"]
 
 
 def test_a_name_cannot_drive_the_terminal() -> None:

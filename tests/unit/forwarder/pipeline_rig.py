@@ -18,6 +18,7 @@ from services.common.messages import (
     Path,
     RouterState,
 )
+from services.common.observer import unobserved
 from services.common.parameters import InterfacePolicy
 from services.forwarder.pipeline import forward_batch, make_batch, make_queues
 from services.forwarder.resolution import NO_SLOT
@@ -163,6 +164,7 @@ class Bench:
     def __init__(self, tables: ForwardingTables, *, first: int = 0) -> None:
         self.tables = tables
         self._first = first
+        self.observer = unobserved()
         self._batch = make_batch()
         self._queues = make_queues()
         for array in self._batch:  # what a step reads without writing it first shows
@@ -175,6 +177,10 @@ class Bench:
         tables.apply_router_state(router_state(router))
         tables.apply_neighbour_state(neighbour_state(router))
         return cls(tables, first=first)
+
+    def allow(self, *, slow_path: int, arp: int) -> None:
+        """Let so many frames of the next batches through to the slow path, and to arp."""
+        self._batch.allowance[:] = slow_path, arp
 
     def lay(self, arrivals: Sequence[Arrival]) -> Laid:
         """Lay frames 64-byte aligned as ingress does, the bytes between them marked."""
@@ -208,10 +214,12 @@ class Bench:
             self._first,
             len(arrivals),
             self.tables.slots.get(in_interface, NO_SLOT),
+            in_interface,
             self.tables.arrays,
             self._batch,
             self._queues,
             counters,
+            self.observer,
         )
         answers = [self._answer(number, laid, arrival) for number, arrival in enumerate(arrivals)]
         for place, answer in zip(laid.places, answers, strict=True):

@@ -9,6 +9,7 @@ from pipeline_rig import SLOTS, Bench, interface, lie, route_records
 
 from services.common.counters import COLUMNS, Counter
 from services.common.messages import Neighbour, NeighbourState, NextHop, Path, RouterState
+from services.common.observer import unobserved
 from services.forwarder.pipeline import BATCH, forward_batch, make_batch, make_queues
 from services.forwarder.tables import ForwardingTables
 from tests.oracle.router import Arrival, with_checksum
@@ -145,7 +146,8 @@ def test_every_lie_alone_touches_nothing(bench: Bench) -> None:
         counters = np.zeros(COLUMNS, np.int64)
         slot = bench.tables.slots[ETH0]
         arrays = bench.tables.arrays
-        forward_batch(area, area.ctypes.data, descriptors, 0, 1, slot, arrays, make_batch(), make_queues(), counters)
+        address, batch, queues = area.ctypes.data, make_batch(), make_queues()
+        forward_batch(area, address, descriptors, 0, 1, slot, ETH0, arrays, batch, queues, counters, unobserved())
         assert counters[Counter.DROP_RING_ENTRY] == 1
         assert (area == 0xA5).all()
 
@@ -164,10 +166,12 @@ def test_a_frame_may_end_where_the_area_ends(bench: Bench) -> None:
         0,
         1,
         bench.tables.slots[ETH0],
+        ETH0,
         bench.tables.arrays,
         batch,
         queues,
         counters,
+        unobserved(),
     )
     assert outcome.touched == 1
     assert area[24:].tobytes() == HEADER_LATER + PAYLOAD

@@ -13,7 +13,11 @@ from pipeline_router import ETH0, ETH2, ETHERNET, bench_with, datagram
 
 from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import Counter, CounterBlock
-from services.common.frame_ring import RingConsumer, RingProducer
+from services.common.endpoints import Endpoints
+from services.common.frame_ring import TIMESTAMP_NS, RingConsumer, RingProducer
+from services.common.insight import Insight
+from services.common.meters import Meter
+from services.common.observer import Observing
 from services.common.system_calls import watch
 from services.forwarder.egress import Egress
 from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_start, make_batch, make_queues
@@ -42,7 +46,9 @@ class Rings:
         self.counters = CounterBlock(folder / "counters")
         self.batch = make_batch()
         self.queues = make_queues()
-        self.egress = Egress(self.queues, self.counters)
+        self.insight = Insight(Endpoints(folder), "forwarder")
+        self.observing = Observing(self.insight)
+        self.egress = Egress(self.queues, self.counters, self.observing)
         self.producers = [RingProducer(folder / f"{index}.ring", index) for index in (ETH0, ETH2)]
         self.consumers = [RingConsumer(folder / f"{index}.ring") for index in (ETH0, ETH2)]
         self.table: npt.NDArray[np.int64] = np.array(
@@ -76,6 +82,7 @@ class Rings:
             self.queues,
             self.egress.senders,
             self.egress.block,
+            self.observing.arrays,
             watch([self.bell, self.message] if sleep else []),
             stretch_ns,
         )
@@ -163,6 +170,7 @@ def test_asleep_it_asks_each_ring_for_a_bell_and_wakes_by_it(rings: Rings) -> No
         done = rings.run(sleep=True)
     assert done.reason in (TIME_IS_UP, MESSAGES)
     assert rings.count(Counter.DROP_BLACKHOLE) == 1
+    assert rings.counters.meters.get(Meter.WAKE_UPS) >= 1
     assert not any(producer.words[SLEEPS] for producer in rings.producers)
 
 
@@ -197,3 +205,40 @@ def test_frames_that_came_before_it_slept_are_not_overlooked(rings: Rings) -> No
     rings.put(0, DROPPED)
     assert rings.run(sleep=True, stretch_ns=0).reason == TIME_IS_UP
     assert rings.count(Counter.DROP_BLACKHOLE) == 1
+
+
+# --- What it measures -------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_counted_by_size_and_time(rings: Rings) -> None:
+    rings.put(0, *[FORWARDED] * (BATCH + 3))
+    rings.put(1, DROPPED)
+    rings.run()
+    measured = rings.counters.meters.snapshot().histograms
+    assert measured["FORWARD_FRAMES"] == [BATCH + 4, 1, 0, 1, 0, 0, 0, 0, 0, 1], "of 1, 3 and 256 frames"
+    total, *buckets = measured["FORWARD_NS"]
+    assert sum(buckets) == 3
+    assert 0 < total < 30 * 10**9
+
+
+def test_the_latency_is_that_since_a_frame_came_into_the_kernel(rings: Rings) -> None:
+    rings.put(0, FORWARDED, FORWARDED)
+    rings.producers[0].descriptors[:2, TIMESTAMP_NS] = time.time_ns() - 50_000_000, time.time_ns()
+    rings.run()
+    total, *buckets = rings.counters.meters.snapshot().histograms["LATENCY_NS"]
+    assert sum(buckets) == 1, "the first frame's"
+    assert 50_000_000 <= total < 30 * 10**9
+
+
+@pytest.mark.parametrize("moment_ns", [0, -5, 2**62])
+def test_a_moment_that_makes_no_sense_is_no_latency(rings: Rings, moment_ns: int) -> None:
+    rings.put(0, FORWARDED)
+    rings.producers[0].descriptors[0, TIMESTAMP_NS] = moment_ns
+    rings.run()
+    assert "LATENCY_NS" not in rings.counters.meters.snapshot().histograms
+
+
+def test_a_message_is_no_wake_up_for_work(rings: Rings) -> None:
+    os.write(rings.sender, b"x")
+    rings.run(sleep=True)
+    assert rings.counters.meters.get(Meter.WAKE_UPS) == 0

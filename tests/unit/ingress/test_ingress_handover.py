@@ -16,6 +16,7 @@ from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import RingConsumer
 from services.common.messages import FrameBatch, decode
+from services.common.observer import unobserved
 from services.ingress.handover import INLINE_AREA_BYTES, Handover, InlineHandover, SharedMemoryHandover
 from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target, Walk, walk
 
@@ -80,7 +81,7 @@ class Wire:
             self._slot,
             256,
             NOW_NS,
-            Target(ring.words, ring.descriptors, ring.area, self._ends, *self._arp, self._row),
+            Target(ring.words, ring.descriptors, ring.area, self._ends, *self._arp, self._row, INDEX, unobserved()),
         )
         self._slot = done.slot
         self.handover.hand_over(int(self._ends[0]) - head)

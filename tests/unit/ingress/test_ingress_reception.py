@@ -1,6 +1,7 @@
 """The loop of ingress over a receive ring: when it goes on, when it comes back, and when it rings."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ from receive_ring import NOW_NS, Received, ReceiveRing, frame
 
 from services.common.coalesce import SLEEP_MS, STRETCH_NS
 from services.common.counters import COLUMNS, Counter
-from services.common.frame_ring import STALE_NS, PrivateRing
+from services.common.frame_ring import HEAD, STALE_NS, TAIL, PrivateRing
+from services.common.meters import BUCKETS, METER_VALUES, Histogram, Meter, histogram_place
+from services.common.observer import unobserved
 from services.common.system_calls import watch
 from services.ingress.reception import NO_BELL, Stretch, receive
 from services.ingress.ring import ARP_FRAMES, ARP_STRIDE, Target
@@ -25,6 +28,7 @@ class Ingress:
         self.receive = ReceiveRing()
         self.ring = PrivateRing(2, 4096)
         self.counters = np.zeros(COLUMNS, np.int64)
+        self.meters = np.zeros(METER_VALUES, np.int64)
         self.target = Target(
             self.ring.words,
             self.ring.descriptors,
@@ -33,6 +37,8 @@ class Ingress:
             np.zeros(ARP_FRAMES * ARP_STRIDE, np.uint8),
             np.zeros((ARP_FRAMES, 2), np.int64),
             self.counters,
+            1,
+            unobserved(),
         )
         self.socket, self.wire = os.pipe()
         self.heard, self.bell = os.pipe()
@@ -55,6 +61,7 @@ class Ingress:
             self.target,
             self.bell if rings else NO_BELL,
             stretch_ns,
+            self.meters,
         )
         self.slot = done.slot
         return done
@@ -151,3 +158,54 @@ def test_an_error_on_the_socket_brings_it_back(ingress: Ingress) -> None:
     ingress.put(frame(b"1"))
     done = ingress.run(10 * STALE_NS)
     assert (done.handed, done.failed) == (1, True)
+
+
+def histogram(ingress: Ingress, which: Histogram) -> tuple[int, list[int]]:
+    """Return the sum of all values, and the buckets up to that of 8."""
+    place = histogram_place(which)
+    return int(ingress.meters[place]), ingress.meters[place + 1 : place + 5].tolist()
+
+
+def test_it_counts_walks_that_found_frames(ingress: Ingress) -> None:
+    ingress.put(frame(b"1"), frame(bytes(28), 0x0806))
+    ingress.run()
+    assert histogram(ingress, Histogram.RECEIVE_FRAMES) == (2, [0, 1, 0, 0])
+    nanoseconds = ingress.meters[histogram_place(Histogram.RECEIVE_NS) :][: 1 + BUCKETS]
+    assert 0 < nanoseconds[0] < 10**9
+    assert nanoseconds[1:].sum() == 1
+    ingress.run(0)
+    assert histogram(ingress, Histogram.RECEIVE_FRAMES) == (2, [0, 1, 0, 0]), "nothing was there"
+
+
+def spent_when_woken_ns(ingress: Ingress) -> int:
+    """Return the time it counts for a frame that wakes it while it sleeps."""
+    ingress.meters[:] = 0
+
+    def come() -> None:
+        time.sleep(SLEEP_MS / 2 / 1000)
+        ingress.put(frame(b"1"))
+        os.write(ingress.wire, b"x")
+
+    sender = threading.Thread(target=come)
+    sender.start()
+    while not ingress.meters[histogram_place(Histogram.RECEIVE_FRAMES)]:
+        ingress.run(0)
+    sender.join()
+    os.read(ingress.socket, 100)
+    ingress.target.ends[0] = ingress.ring.words[HEAD] = ingress.ring.words[TAIL] = 0
+    return int(ingress.meters[histogram_place(Histogram.RECEIVE_NS)])
+
+
+def test_the_time_asleep_is_no_work(ingress: Ingress) -> None:
+    tries = (spent_when_woken_ns(ingress) for _ in range(100))
+    assert any(spent_ns < SLEEP_MS * 10**6 / 8 for spent_ns in tries), "one in which nobody else had the core"
+    assert ingress.meters[Meter.WAKE_UPS] >= 1
+
+
+def test_it_tells_how_full_the_ring_was(ingress: Ingress) -> None:
+    ingress.put(frame(b"1"))
+    assert ingress.run(0).fill == 1
+    ingress.put(frame(b"2"))
+    assert ingress.run(0).fill == 2, "nobody has read it"
+    os.write(ingress.wire, b"x")
+    assert ingress.run(0).fill == 0, "no walk found anything"

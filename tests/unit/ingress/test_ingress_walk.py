@@ -22,6 +22,7 @@ from receive_ring import (
 
 from services.common.counters import BY_COLUMN, COLUMNS
 from services.common.frame_ring import STALE_NS, PrivateRing
+from services.common.observer import unobserved
 from services.ingress.ring import ARP_BYTES, ARP_FRAMES, ARP_STRIDE, Target, Walk, walk
 
 SLEEPS: Final = 48
@@ -30,6 +31,9 @@ HEAD: Final = 16
 
 ARP = frame(bytes.fromhex("0001 0800 06 04 0001 02000000000a c0a80701 000000000000 c0a80702"), 0x0806)
 GSO = bytes.fromhex("01 01 4200 a805 2200 1000")
+
+
+INTERFACE = 3
 
 
 class Ingress:
@@ -43,6 +47,7 @@ class Ingress:
         self.arp_bytes = np.full(ARP_FRAMES * ARP_STRIDE, 0xA5, np.uint8)
         self.arp_fields = np.full((ARP_FRAMES, 2), -1, np.int64)
         self.counters = np.zeros(COLUMNS, np.int64)
+        self.observer = unobserved()
         self.slot = 0
 
     def put(self, *received: Received | bytes, first: int = 0) -> None:
@@ -67,6 +72,8 @@ class Ingress:
                 self.arp_bytes,
                 self.arp_fields,
                 self.counters,
+                INTERFACE,
+                self.observer,
             ),
         )
         self.slot = done.slot

@@ -112,10 +112,10 @@ def test_a_child_whose_launcher_died_before_it_could_ask_never_runs(tmp_path: Pa
     trace = tmp_path / "ran"
     code = f"""
         import os, subprocess, sys
-        from services.launcher.up.processes import _end_with
+        from services.launcher.up.processes import _begin_under
         command = [sys.executable, "-c", "open({str(trace)!r}, 'w')"]
         try:
-            print(subprocess.Popen(command, preexec_fn=_end_with(os.getpid() + 1)).wait())
+            print(subprocess.Popen(command, preexec_fn=_begin_under(os.getpid() + 1)).wait())
         except OSError as error:
             print(error)
     """
