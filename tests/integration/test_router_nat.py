@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nat_lab import (
@@ -164,6 +165,28 @@ def test_flush(lab: RouterLab) -> None:
         assert lab.control().ask("nat.flush")["sessions"] > 0
         assert not [one for one in sessions(lab.control()) if one["original"]["sport"] == 30_300]
         assert udp_ask(sender, (REMOTE, 7000)) == (OUT, 30_300, 1)
+
+
+def test_another_configuration_and_back(lab: RouterLab) -> None:
+    """`config apply` brings a rule at once, `config rollback` takes it back; what `nat add` gave stays."""
+    control = lab.control()
+    text = f"nat: {{forward: [{{protocol: udp, address: {OUT}, port: 8054, to: {INSIDE2}, to_port: 54}}]}}"
+
+    def asked() -> dict[str, Any]:
+        flow = {"protocol": "udp", "port": 8054}
+        answer: dict[str, Any] = control.ask("why", src=REMOTE, dst=OUT, flow=flow, iif="eth1")
+        return answer
+
+    with UdpEcho(lab, "host0", INSIDE2, 54), datagram_socket(lab, "host2", REMOTE, 5354) as remote:
+        control.ask("config.apply", text=text, source="with a forwarded port")
+        wait_until_translating(control, 2)
+        assert udp_ask(remote, (OUT, 8054)) == (REMOTE, 5354, 1)
+    before = len(sessions(control))
+    assert f"to {INSIDE2} port 54" in asked()["sentences"][1]
+    assert len(sessions(control)) == before  # a question opens none
+    control.ask("config.rollback")
+    wait_until_translating(control, 1)
+    wait_for("the forwarder has the rules of before", lambda: asked()["verdict"] == "LOCAL")
 
 
 def test_the_lab_that_comes_with_hopwire() -> None:
