@@ -315,6 +315,37 @@ DASHBOARDS: Final = (
         ),
     ),
     Dashboard(
+        "nat",
+        "hopwire: address translation",
+        (
+            Panel(
+                "sessions", (Query(now("nat_sessions", "session"), "{{session}}"),), "none", "By state.", stacked=True
+            ),
+            Panel(
+                "share of the table",
+                (Query(f"{now('nat_sessions')} / clamp_min({now('nat_sessions_limit')}, 1)", "in use"),),
+                "percentunit",
+                "When it is full, new sessions are refused.",
+            ),
+            Panel("new sessions", (Query(rate("nat_sessions_opened_total"), "opened"),), "ops"),
+            Panel(
+                "ports in use",
+                (
+                    Query(now("nat_ports_in_use", "protocol"), "{{protocol}}"),
+                    Query(now("nat_outside_addresses"), "outside addresses"),
+                ),
+                "none",
+            ),
+            Panel(
+                "refused",
+                (Query(rate("dropped_frames_total", "reason", 'reason=~"nat_.*"'), "{{reason}}"),),
+                "pps",
+                "What each reason means stands in docs/metrics.md.",
+                width=24,
+            ),
+        ),
+    ),
+    Dashboard(
         "services",
         "hopwire: services",
         (

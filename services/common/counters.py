@@ -114,6 +114,20 @@ class Counter(IntEnum):
     DROP_REASSEMBLY_FULL = Kind.DROPPED, "too many fragments to the router wait: the oldest datagram goes"
     DROP_REASSEMBLY_TIMEOUT = Kind.DROPPED, "the rest of a datagram to the router did not come in time"
     DROP_SLOW_PATH_FULL = Kind.DROPPED, "the slow path's budget for the batch was used up"
+
+    # Address translation: RFC 4787, RFC 5382, RFC 5508
+    DROP_NAT_MALFORMED = Kind.DROPPED, "to be translated, but its transport header is cut short, or has port 0"
+    DROP_NAT_ICMP = Kind.DROPPED, "an ICMP error to be translated whose quote is short, lies, or is of no session"
+    DROP_NAT_FRAGMENT = Kind.DROPPED, "a fragment to be translated that contradicts its first one, or never saw it"
+    DROP_NAT_PROTOCOL = Kind.DROPPED, "to be translated, but its protocol cannot be"
+    DROP_NAT_FILTERED = Kind.DROPPED, "to a mapping, from a host or port that it has not sent to (RFC 4787 5)"
+    DROP_NAT_NO_SESSION = Kind.DROPPED, "to a port of the translator that no session has, or a reset of none"
+    DROP_NAT_TO_ROUTER = Kind.DROPPED, "translated to an address of the router itself"
+    DROP_NAT_TABLE_FULL = Kind.DROPPED, "a new session refused: the table is full"
+    DROP_NAT_PORTS_FULL = Kind.DROPPED, "a new session refused: the outside address has no free port"
+    DROP_NAT_HOST_LIMIT = Kind.DROPPED, "a new session refused: its inside host has as many as it may"
+    DROP_NAT_CLASH = Kind.DROPPED, "a new session refused: its answers would be those of another"
+
     DROP_TX_FULL = Kind.DROPPED, "the interface's transmit queue was full"
     DROP_TX_FAILED = Kind.DROPPED, "the kernel refused to send the frame"
 
@@ -134,6 +148,7 @@ class Counter(IntEnum):
     BELLS = Kind.DETAIL, "wake-ups sent to the forwarder"
     BATCHES = Kind.DETAIL, "batches worked off"
     SLOW_PATH = Kind.DETAIL, "frames the slow path decided about"
+    NAT_FRAGMENT_HELD = Kind.DETAIL, "fragments held until the first one of their datagram came, or time was over"
     ICMP_ERRORS = Kind.DETAIL, "ICMP errors generated"
     ICMP_SUPPRESSED = Kind.DETAIL, "ICMP errors withheld by a rate limit"
     ICMP_FORBIDDEN = Kind.DETAIL, "ICMP errors withheld because RFC 1812 4.3.2.7 forbids them"

@@ -96,6 +96,11 @@ class Endpoints:
         """Return the file of one service's counters."""
         return self.run_dir / "counters" / f"{instance}.bin"
 
+    @property
+    def nat_sessions(self) -> Path:
+        """The forwarder's file of NAT sessions."""
+        return self.run_dir / "nat-sessions.bin"
+
     def drops(self, instance: str) -> Path:
         """Return the file of the last frames that one service dropped (`recording`)."""
         return self.recordings / f"{instance}.bin"

@@ -9,6 +9,10 @@ AF_PACKET sockets see a frame before that hook, so hopwire still gets it. The ru
         }
     }
 
+With address translation, one more rule for each range of ports that it has on an own address:
+
+            ether type ip ip daddr 203.0.113.1 ip protocol tcp th dport >= 20000 th dport <= 59999 drop
+
 Only frames to the interface's own MAC are looked at, so that those for a macvlan on top of it pass, and only
 untagged ones, so that those for a VLAN interface reach that one's own sockets. The kernel takes an `Ethernet type`
 from a tagged frame as 0x8100 (nft_payload.c, nft_payload_copy_vlan).
@@ -22,10 +26,11 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.common import netlink
 from services.common.netlink import attribute, nested
+from services.common.wire import ipv4
 
 TABLE: Final = "hopwire"
 _PROBE_TABLE: Final = "hopwire-probe"
@@ -49,8 +54,13 @@ _REGISTER_VERDICT: Final = 0  # linux/netfilter/nf_tables.h from here on
 _REGISTER_1: Final = 1
 _META_PACKET_TYPE: Final = 19
 _PAYLOAD_LINK_LAYER: Final = 0
+_PAYLOAD_NETWORK: Final = 1
+_PAYLOAD_TRANSPORT: Final = 2
+_DESTINATION_PORT_OFFSET: Final = 2
 _COMPARE_EQUAL: Final = 0
 _COMPARE_NOT_EQUAL: Final = 1
+_COMPARE_AT_MOST: Final = 3  # NFT_CMP_LTE
+_COMPARE_AT_LEAST: Final = 5  # NFT_CMP_GTE
 _FIB_RESULT_ADDRESS_TYPE: Final = 3
 _FIB_BY_DESTINATION: Final = 1 << 1
 _VERDICT_DROP: Final = 0
@@ -62,7 +72,17 @@ _ADDRESS_TYPES_LEFT_ALONE: Final = (2, 3, 5)  # linux/rtnetlink.h: RTN_LOCAL, RT
 _NOT_SUPPORTED: Final = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
-def install(interface_names: Sequence[str]) -> None:
+class TranslatedPorts(NamedTuple):
+    """Ports of an own address that hopwire's address translation answers for."""
+
+    address: int
+    protocol: int
+    """TCP or UDP; 0: all of the address, whatever the protocol."""
+    first: int
+    last: int
+
+
+def install(interface_names: Sequence[str], translated: Sequence[TranslatedPorts] = ()) -> None:
     """Guard exactly these interfaces of this network namespace; what was guarded before is replaced in one step.
 
     Those that are not there any more are left out.
@@ -71,12 +91,12 @@ def install(interface_names: Sequence[str]) -> None:
     """
     wanted = _existing(interface_names)
     try:
-        _commit(_replacement(wanted))
+        _commit(_replacement(wanted, translated))
     except FileNotFoundError:
         remaining = _existing(wanted)
         if remaining == wanted:
             raise
-        _commit(_replacement(remaining))
+        _commit(_replacement(remaining, translated))
 
 
 def remove() -> None:
@@ -106,13 +126,14 @@ def _existing(interface_names: Sequence[str]) -> list[str]:
     return [name for name in interface_names if name in existing]
 
 
-def _replacement(interface_names: Sequence[str]) -> list[tuple[int, bytes]]:
+def _replacement(interface_names: Sequence[str], translated: Sequence[TranslatedPorts] = ()) -> list[tuple[int, bytes]]:
     """Return the messages (type, attributes) after which the table guards these interfaces, or is gone."""
     table = _text(1, TABLE)
     # making it first lets the deletion succeed where there is none
     messages = [(_NEW_TABLE, table), (_DELETE_TABLE, table)]
     if interface_names:
         messages += [(_NEW_TABLE, table), (_NEW_CHAIN, _chain(interface_names)), (_NEW_RULE, _rule(TABLE))]
+        messages += [(_NEW_RULE, _translated_rule(ports)) for ports in translated]
     return messages
 
 
@@ -135,6 +156,26 @@ def _rule(table: str) -> bytes:
         _drop(),
     ]
     return _text(1, table) + _text(2, _CHAIN) + nested(4, *steps)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+
+
+def _translated_rule(ports: TranslatedPorts) -> bytes:
+    """Return the rule that keeps a translated datagram from the kernel, which would reset the connection."""
+    steps = [
+        _load("payload", _PAYLOAD_LINK_LAYER, _ETHER_TYPE_OFFSET, len(_ETHER_TYPE_IPV4)),
+        _compare(_COMPARE_EQUAL, _ETHER_TYPE_IPV4),
+        _load("payload", _PAYLOAD_NETWORK, ipv4.DESTINATION, 4),
+        _compare(_COMPARE_EQUAL, struct.pack(">I", ports.address)),
+    ]
+    if ports.protocol:
+        steps += [
+            _load("payload", _PAYLOAD_NETWORK, ipv4.PROTOCOL, 1),
+            _compare(_COMPARE_EQUAL, bytes((ports.protocol,))),
+            _load("payload", _PAYLOAD_TRANSPORT, _DESTINATION_PORT_OFFSET, 2),
+            _compare(_COMPARE_AT_LEAST, struct.pack(">H", ports.first)),
+            _compare(_COMPARE_AT_MOST, struct.pack(">H", ports.last)),
+        ]
+    steps.append(_drop())
+    return _text(1, TABLE) + _text(2, _CHAIN) + nested(4, *steps)
 
 
 def _load(name: str, *values: int) -> bytes:

@@ -61,8 +61,11 @@ _PER_INTERFACE: Final = {
 _SYSCTL: Final = Path(os.environ.get("HOPWIRE_SYSCTL") or "/proc/sys")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _DEFAULT_FORWARDING: Final = "net/ipv4/conf/default/forwarding"
-_KNOWN_NAME: Final = re.compile(rf"{'|'.join(_GLOBAL)}|net/ipv4/conf/[^/]+/({'|'.join(_PER_INTERFACE)})")
-_VALUE: Final = re.compile(r"-?[0-9]{1,10}")
+_RESERVED_PORTS: Final = "net/ipv4/ip_local_reserved_ports"
+_KNOWN_NAME: Final = re.compile(
+    rf"{'|'.join(_GLOBAL)}|{_RESERVED_PORTS}|net/ipv4/conf/[^/]+/({'|'.join(_PER_INTERFACE)})"
+)
+_VALUE: Final = re.compile(r"-?[0-9]{1,10}|[0-9,-]{0,4096}")  # the latter: ranges of ports
 _SO_NETNS_COOKIE: Final = 71  # asm-generic/socket.h, from Linux 5.14
 
 
@@ -114,7 +117,7 @@ class KernelOwnership:
         """Nothing is changed yet; `record` is the file for the values to put back (see `record_path`)."""
         self._record = record
 
-    def take(self, interface_names: Sequence[str]) -> list[str]:
+    def take(self, interface_names: Sequence[str], translated: Sequence[guard.TranslatedPorts] = ()) -> list[str]:
         """Take over these interfaces, and return a line for everything that could not be done.
 
         May be called again, with other interfaces or the same. The record of a crashed run is kept as the truth.
@@ -122,12 +125,12 @@ class KernelOwnership:
         :raises HopwireError: the record cannot be read or written; then nothing has been changed.
         """
         originals, warnings = self._load()
-        wanted = _wanted(interface_names)
+        wanted = _wanted(interface_names) | _reserved(originals, translated)
         self._save(originals | _unrecorded(originals, wanted))
         _write({name: want.value for name, want in wanted.items()})
         warnings += shortcomings(interface_names)
         try:
-            guard.install(interface_names)
+            guard.install(interface_names, translated)
         except OSError as error:
             warnings.append(
                 f"no nftables guard at netdev ingress ({error.strerror}): all works, but the kernel spends time on "
@@ -185,6 +188,16 @@ def _wanted(interface_names: Iterable[str]) -> dict[str, _Wanted]:
         for interface in interface_names
         for key, wanted in _PER_INTERFACE.items()
     }
+
+
+def _reserved(originals: Mapping[str, str], translated: Sequence[guard.TranslatedPorts]) -> dict[str, _Wanted]:
+    """Return the setting that keeps the kernel from taking translated ports for connections of the router's own."""
+    if not translated and _RESERVED_PORTS not in originals:
+        return {}
+    own = originals.get(_RESERVED_PORTS, read_setting(_RESERVED_PORTS) or "")
+    ranges = sorted({f"{ports.first}-{ports.last}" for ports in translated if ports.protocol})
+    value = ",".join([own, *ranges] if own else ranges)
+    return {_RESERVED_PORTS: _Wanted(value, "", "")}
 
 
 def _in_force(name: str, value: str) -> bool:

@@ -22,7 +22,7 @@ from numba.core import sigutils
 from numba.core.caching import UserProvidedCacheLocator
 
 _SERVICES: Final = Path(__file__).resolve().parents[1]
-_FOLDERS: Final = ("common", "ingress", "forwarder", "control")
+_FOLDERS: Final = ("common", "ingress", "forwarder", "forwarder/nat", "control")
 _OPTIONS: Final = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without Numba's runtime a kernel cannot allocate, and counts no references to the arrays it is given."""
 _FINGERPRINT_DIGITS: Final = 16
@@ -51,6 +51,7 @@ def _constants() -> list[Path]:
         "common/tap.py",
         "common/meters.py",
         "forwarder/neighbours.py",
+        "forwarder/verdicts.py",
         "forwarder/paths.py",
         "forwarder/groups.py",
         "forwarder/routes.py",
@@ -131,7 +132,7 @@ def compile_all() -> float:
     """Import every module with kernels; return the seconds it took. Caches of older sources are removed."""
     started = time.monotonic()
     for path in _sources():
-        importlib.import_module(".".join(("services", path.parent.name, path.stem)))
+        importlib.import_module(".".join(path.relative_to(_SERVICES.parent).with_suffix("").parts))
     for old in _ROOT.glob("[0-9a-f]" * _FINGERPRINT_DIGITS):
         if old != CACHE:
             shutil.rmtree(old, ignore_errors=True)

@@ -13,6 +13,7 @@ import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.common.meters import HISTOGRAM_VALUES
+from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.common.wire import ethernet, virtio_net
 
@@ -190,6 +191,7 @@ class RouterState(_Part):
     paths_gone: list[int] = []
     routes: bytes = Field(default=b"", description="see `pack_routes`; applied after the paths")
     parameters: Parameters | None = None
+    nat: NatRules | None = Field(default=None, description="rules of address translation, all of them")
 
 
 class Neighbour(_Part):
@@ -261,6 +263,14 @@ class RpcReply(_Part):
     error: RpcError | None = None
 
 
+class NatFigures(_Part):
+    """How full the forwarder's table of sessions is."""
+
+    sessions: dict[Name, Count] = Field(description="by protocol and state")
+    capacity: Count
+    ports: dict[Name, dict[Name, Count]] = Field(description="ports in use, by outside address and protocol")
+
+
 class Report(_Part):
     """Service → control, a few times a second: it lives, and this is what it has counted so far."""
 
@@ -272,6 +282,7 @@ class Report(_Part):
     interfaces: list[InterfaceIndex] = Field(description="the interfaces it serves")
     generation: Number = Field(default=0, description="the last sequence number of control's state it has applied")
     counters: dict[InterfaceIndex, dict[Name, Count]] = Field(description="by interface index and `Counter` name")
+    nat: NatFigures | None = Field(default=None, description="of the forwarder, while it translates")
     meters: dict[Name, Count] = Field(default={}, description="by `Meter` name, cumulative")
     histograms: dict[Name, Annotated[list[Count], Field(max_length=HISTOGRAM_VALUES)]] = Field(
         default={}, description="by `Histogram` name: the sum of the values, then the buckets, cumulative"

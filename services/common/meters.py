@@ -29,6 +29,7 @@ class Meter(IntEnum):
     CPU_NS = "CPU time of the process in all its runs, nanoseconds"
     WAKE_UPS = "how often it woke from sleep because there was work"
     RESYNCS = "dumps of the kernel's tables because announcements did not suffice"
+    NAT_SESSIONS_OPENED = "sessions of address translation that were opened"
 
 
 class Histogram(IntEnum):

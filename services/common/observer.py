@@ -81,6 +81,11 @@ class Observing:
         if self.insight.refresh():
             self._collect()
 
+    @property
+    def recorder(self) -> Observer:
+        """What records drops, and shows nothing: for frames that were shown when they came."""
+        return self.arrays._replace(taps=np.zeros((0, _TAP_COLUMNS), np.int64))
+
     def _collect(self) -> None:
         taps = self.insight.taps
         self._programs = [np.array([*each.wish.program, (0,) * pf.INSTRUCTION_WORDS], np.int64) for each in taps]

@@ -15,7 +15,7 @@ from services.common.bus import connected, try_send
 from services.common.counters import CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
-from services.common.messages import InterfaceIndex, Report, encode
+from services.common.messages import InterfaceIndex, NatFigures, Report, encode
 from services.common.meters import Gauge, Meter, MetersSnapshot, resident_bytes
 from services.common.notify import Notifier
 
@@ -117,11 +117,13 @@ class Reporter:
         ready: bool,
         interfaces: list[InterfaceIndex],
         generation: int = 0,
+        nat: NatFigures | None = None,
         gauges: Callable[[], Gauges] | None = None,
     ) -> None:
         """Send a report when the last one is `REPORT_INTERVAL_S` old; one that cannot be sent is left out.
 
         :param gauges: what the service holds now, by interface index and `Gauge` name; asked only for a report.
+        :param nat: what the forwarder translates.
         """
         if now < self._next_at:
             return
@@ -135,6 +137,7 @@ class Reporter:
             interfaces=interfaces,
             generation=generation,
             counters=self._counters.snapshot(),
+            nat=nat,
             meters=measured.meters,
             histograms=measured.histograms,
             gauges={**(gauges() if gauges is not None else {}), **measured.gauges},

@@ -68,7 +68,10 @@ DECIDED_NS: Final = 14
 PACKET_TYPE: Final = 15
 GSO_SIZE: Final = 16
 """Bytes of each segment, of a super-frame; else 0."""
-RECORD_WORDS: Final = 17
+SOURCE: Final = 17
+"""The address that it leaves with where it is translated, and its destination; else 0."""
+DESTINATION: Final = 18
+RECORD_WORDS: Final = 19
 RECORD_BYTES: Final = RECORD_WORDS * 8
 ALIGNMENT: Final = 64
 
@@ -119,6 +122,8 @@ class Record(NamedTuple):
     decided_ns: int = 0
     packet_type: int = 0
     gso_size: int = 0
+    source: int = 0
+    destination: int = 0
     data: bytes = b""
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from services.common.errors import HopwireError
+from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.control.configuration.settings import Addresses, InterfaceName, Links, Routes, RpcSettings
 from services.control.policies import EVERY_INTERFACE
@@ -77,6 +78,7 @@ class Config(BaseModel):
     routes: Routes = Field((), description="routes of table main; they bear the protocol number 201, hopwire-config")
     rpc: RpcSettings | None = Field(None, description="RPC for other machines; none unless this is given")
     parameters: Parameters = Parameters()
+    nat: NatRules = NatRules()
 
 
 def read(path: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from services.common.counters import Counter, Kind
-from services.common.messages import Report
+from services.common.messages import NatFigures, Report
 from services.common.meters import MetersSnapshot
 
 UNHEARD_S: Final = 2.0
@@ -117,6 +117,10 @@ class Reports:
             )
             for instance, (heard_at, report) in sorted(self._heard.items())
         ]
+
+    def nat(self) -> NatFigures | None:
+        """Return what the forwarder last reported of its address translation; None while there is none."""
+        return next((report.nat for _, report in self._heard.values() if report.nat is not None), None)
 
     def by_instance(self) -> dict[str, Counts]:
         """Return the counters of each instance that is not added up yet, by name."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from services.common.hash_table import HashTable
 from services.common.messages import ROUTE_DTYPE, Interface, InterfaceAddress, RouterState
+from services.common.nat_rules import NatRules
 from services.common.parameters import InterfacePolicy, Parameters
 from services.control.judgement import judge
 from services.control.kernel_types import (
@@ -238,12 +239,13 @@ class Rib:
             routes=routes,
         )
 
-    def full_state(self, parameters: Parameters) -> RouterState:
-        """Return all that is published, and the parameters."""
+    def full_state(self, parameters: Parameters, nat: NatRules | None = None) -> RouterState:
+        """Return all that is published, the parameters and the rules of address translation."""
         stored = np.flatnonzero(self._routes.keys)
         return RouterState(
             full=True,
             parameters=parameters,
+            nat=nat,
             interfaces=list(self._interfaces.values()),
             paths=self._paths.all(),
             routes=_packed(self._routes.keys[stored] & ~STORED, self._routes.values[stored]),

@@ -15,6 +15,8 @@ from services.control.drop_methods import DropMethods
 from services.control.kernel_changes import KernelChanges
 from services.control.kernel_types import Link
 from services.control.mirror import KernelMirror
+from services.control.nat_methods import NatMethods
+from services.control.nat_store import NatStore
 from services.control.neigh_methods import NeighbourMethods
 from services.control.permanent import PermanentNeighbours
 from services.control.rib import Rib
@@ -52,6 +54,7 @@ class ControlMethods:
         forwarder: RpcClient,
         arp: RpcClient,
         permanent: PermanentNeighbours,
+        nat: NatStore,
         clock: Callable[[], float],
         recordings: Path,
     ) -> None:
@@ -63,6 +66,7 @@ class ControlMethods:
         self._clock = clock
         neighbours = NeighbourMethods(rib, permanent, self._ask)
         routes = RouteMethods(rib, mirror, changes, self._ask)
+        translation = NatMethods(rib, nat, self._ask)
         self._methods: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "status": self._status,
             "counters": self._counters,
@@ -90,6 +94,11 @@ class ControlMethods:
             "neigh.flush": neighbours.flush,
             "neigh.show": neighbours.show,
             "neigh.probe": neighbours.probe,
+            "nat.add": translation.add,
+            "nat.del": translation.delete,
+            "nat.show": translation.show,
+            "nat.sessions": translation.sessions,
+            "nat.flush": translation.flush,
         }
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:

@@ -21,6 +21,7 @@ from services.common.compiler_memory import give_back_compiler
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
+from services.common.guard import TranslatedPorts
 from services.common.kernel_settings import (
     NEXTHOP_COMPATIBILITY,
     KernelOwnership,
@@ -45,6 +46,8 @@ from services.control.live_parameters import LiveParameters
 from services.control.mirror import KernelMirror
 from services.control.monitoring.monitor import Monitor
 from services.control.monitoring.snapshot import CONTROL as INSTANCE
+from services.control.nat_ports import translated_ports
+from services.control.nat_store import NatStore, nat_path
 from services.control.netlink import KernelNetlink
 from services.control.permanent import PermanentNeighbours, permanent_path
 from services.control.policies import InterfacePolicies
@@ -95,6 +98,7 @@ class ControlService:
         self._counters = CounterBlock(endpoints.counters(INSTANCE))
         self._ownership = KernelOwnership(record_path(endpoints.run_dir)) if manage_kernel else None
         self._owned: list[str] | None = None
+        self._translated: list[TranslatedPorts] = []
         self._netlink = KernelNetlink()
         self._rib = Rib(InterfacePolicies(config.interfaces))
         self._mirror = KernelMirror(self._netlink, self._rib)
@@ -104,6 +108,7 @@ class ControlService:
         self._permanent = PermanentNeighbours(
             config.parameters.arp.permanent_neighbours, permanent_path(endpoints.run_dir)
         )
+        self._nat = NatStore(config.nat, nat_path(endpoints.run_dir))
         self._silent: set[str] = set()
         self._notifier = Notifier()
         self._read_counts(path.stem for path in endpoints.counters(INSTANCE).parent.glob("*.bin"))
@@ -129,7 +134,7 @@ class ControlService:
             context,
             endpoints.control_state,
             endpoints.control_snapshot,
-            lambda: self._rib.full_state(self._parameters),
+            lambda: self._rib.full_state(self._parameters, self._nat.current),
         )
         self._inbox = bound(context, zmq.PULL, endpoints.control_reports)
         self._arp_state = StateSubscriber(context, endpoints.arp_state, endpoints.arp_snapshot)
@@ -142,10 +147,13 @@ class ControlService:
             mirror=self._mirror,
             changes=changes,
             view=self._view,
-            configuration=ConfigMethods(self._configuration, self, self._live, self._permanent, self._rib, clock),
+            configuration=ConfigMethods(
+                self._configuration, self, self._live, self._permanent, self._nat, self._rib, clock
+            ),
             forwarder=self._forwarder,
             arp=self._arp,
             permanent=self._permanent,
+            nat=self._nat,
             clock=clock,
             recordings=endpoints.recordings,
         )
@@ -186,6 +194,7 @@ class ControlService:
         self.log = self._configuration.log = set_up_logging(INSTANCE, config.log_level, self._log_format)
         self._live.configure(config.parameters)
         self._permanent.configure(config.parameters.arp.permanent_neighbours)
+        self._nat.configure(config.nat)
         self._rib.policies.configure(config.interfaces)
         for index in self._rib.links:
             self._rib.change_policy(index, {})  # it is to be published anew where it is another one
@@ -266,6 +275,8 @@ class ControlService:
                 self.log.info("configured, but not there yet", interface=name)
         if self._permanent.take_changed() | self._live.take_changed():
             changes = (changes or RouterState()).model_copy(update={"parameters": self._parameters})
+        if self._nat.take_changed():
+            changes = (changes or RouterState()).model_copy(update={"nat": self._nat.current})
         if changes is not None:
             self._state.publish(changes, now)
             self._view.last_generation = self._state.sequence
@@ -277,7 +288,8 @@ class ControlService:
 
     def _own_interfaces(self) -> None:
         names = self._rib.ethernet_names
-        if names == self._owned:
+        translated = self._translated_ports() if names else []
+        if names == self._owned and translated == self._translated:
             return
         if self._ownership is None:
             self._ownership_warnings = shortcomings(names)
@@ -285,12 +297,17 @@ class ControlService:
             if self._rib.lacks_next_hops and read_setting(NEXTHOP_COMPATIBILITY) == "0":  # `take` makes the kernel tell
                 self._rib.unsettled = "the kernel has told no next hops of nexthop objects"
             try:
-                self._ownership_warnings = self._ownership.take(names)
+                self._ownership_warnings = self._ownership.take(names, translated)
             except HopwireError as error:
                 if self._owned is None:
                     raise
                 self._ownership_warnings = [error.message]
         self._owned = names
+        self._translated = translated
+
+    def _translated_ports(self) -> list[TranslatedPorts]:
+        """Return what of the router's own addresses is the translator's, so that the kernel does not answer there."""
+        return translated_ports(self._nat.current, self._rib.interfaces)
 
     def _take_reports(self, now: float) -> None:
         for _ in range(REPORTS_PER_TURN):
@@ -326,7 +343,7 @@ class ControlService:
         self._reports.forget_gone(self._rib.links, now)
         self._view.warnings = [
             *self._ownership_warnings,
-            *filter(None, [self._permanent.warning]),
+            *filter(None, [self._permanent.warning, self._nat.warning]),
             *self._configuration.warnings,
             *self._monitor.start_server(now),
         ]

@@ -1,7 +1,8 @@
 """The steps of the forwarder's decision, in their order, and at which of them each verdict falls. Pure.
 
 The order is that of `services/forwarder/pipeline.py` (`_load_and_validate`, `_route`, `_leaving`); a test runs frames
-that fail at two steps through it, and finds the earlier one.
+that fail at two steps through it, and finds the earlier one. Translation comes behind them, and overrides what they say
+from options on; what it says of datagrams to the router itself stands with `destination`.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -87,6 +88,9 @@ STEPS: Final = (
                 Counter.ECHO_ANSWERED,
                 Counter.WAITING,
                 Counter.DROP_DIRECTED_BROADCAST,
+                Counter.DROP_NAT_FILTERED,
+                Counter.DROP_NAT_NO_SESSION,
+                Counter.DROP_NAT_TO_ROUTER,
             }
         ),
     ),
@@ -97,6 +101,23 @@ STEPS: Final = (
         "route",
         "one that forwards (RFC 1812 5.2.4)",
         frozenset({Counter.DROP_NO_ROUTE, Counter.DROP_BLACKHOLE, Counter.DROP_UNREACHABLE, Counter.DROP_PROHIBITED}),
+    ),
+    Step(
+        "translation",
+        "of a session, or of none where no rule asks for one (RFC 4787)",
+        frozenset(
+            {
+                Counter.NAT_FRAGMENT_HELD,
+                Counter.DROP_NAT_MALFORMED,
+                Counter.DROP_NAT_ICMP,
+                Counter.DROP_NAT_FRAGMENT,
+                Counter.DROP_NAT_PROTOCOL,
+                Counter.DROP_NAT_TABLE_FULL,
+                Counter.DROP_NAT_PORTS_FULL,
+                Counter.DROP_NAT_HOST_LIMIT,
+                Counter.DROP_NAT_CLASH,
+            }
+        ),
     ),
     Step("options", "nothing to fill in (RFC 791 3.1)", frozenset({Counter.OPTIONS_FILLED})),
     Step("mtu", "not larger (RFC 1191, RFC 791)", frozenset({Counter.DROP_MTU_EXCEEDED, Counter.FRAGMENTED})),

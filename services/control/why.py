@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from services.common.counters import Counter
+from services.common.counters import DROPS, Counter
 from services.common.parameters import InterfacePolicy
 from services.common.wire import ipv4
 from services.common.wire.ipv4 import address_text
@@ -31,6 +31,15 @@ class Hop(NamedTuple):
     silent: bool
 
 
+class Endpoints(NamedTuple):
+    """Whom a datagram is from and to."""
+
+    source: int
+    source_port: int
+    destination: int
+    port: int
+
+
 class Facts(NamedTuple):
     """What the forwarder says, with the names that control knows."""
 
@@ -52,6 +61,8 @@ class Facts(NamedTuple):
     neighbour_state: str | None
     mtu: int | None
     link_mtu: int | None
+    leaving: Endpoints | None = None
+    """With which it leaves, of a datagram that does."""
 
 
 @dataclass
@@ -218,6 +229,7 @@ def _refusing_route(_datagram: Datagram, facts: Facts, told: Explanation) -> Non
 
 
 def _routed(datagram: Datagram, facts: Facts, told: Explanation) -> None:
+    datagram = _translated(datagram, facts, told)
     told.sentences.append(_route_sentence(datagram, facts))
     if facts.verdict is Counter.FRAGMENTED:
         _too_large(datagram, facts, told)
@@ -238,6 +250,35 @@ def _routed(datagram: Datagram, facts: Facts, told: Explanation) -> None:
     )
     told.commands.append(_cli("neigh probe", neighbour, "dev", facts.dev or "NAME"))
     told.commands.append(_cli("neigh replace", neighbour, "lladdr MAC dev", facts.dev or "NAME"))
+
+
+def _translated(datagram: Datagram, facts: Facts, told: Explanation) -> Datagram:
+    """Return the datagram as it leaves, and say what address translation makes of it."""
+    leaving = facts.leaving
+    if leaving is None or (leaving.source, leaving.destination) == (datagram.source, datagram.destination):
+        return datagram
+    has_ports = datagram.port is not None
+    source, destination = (
+        address_text(address) + (f" port {port}" if has_ports else "")
+        for address, port in ((leaving.source, leaving.source_port), (leaving.destination, leaving.port))
+    )
+    told.sentences.append(f"Address translation makes it one from {source} to {destination} (RFC 3022).")
+    told.commands.append(_cli("nat show"))
+    return datagram._replace(
+        source=leaving.source,
+        destination=leaving.destination,
+        source_port=leaving.source_port if has_ports else None,
+        port=leaving.port if has_ports else None,
+    )
+
+
+def _not_translated(datagram: Datagram, facts: Facts, told: Explanation) -> None:
+    told.sentences.append(f"Address translation drops it, without ICMP: {facts.verdict.text}.")
+    is_outside = facts.verdict in (Counter.DROP_NAT_FILTERED, Counter.DROP_NAT_NO_SESSION)
+    if is_outside and datagram.port is not None:
+        destination = address_text(datagram.destination)
+        told.commands.append(_cli("nat add", datagram.protocol, destination, f"port {datagram.port} to HOST"))
+    told.commands.append(_cli("nat show"))
 
 
 def _route_sentence(datagram: Datagram, facts: Facts) -> str:
@@ -293,4 +334,5 @@ _EXPLAIN: Final = {
     Counter.FORWARDED: _routed,
     Counter.HANDED: _routed,
     Counter.FRAGMENTED: _routed,
+    **dict.fromkeys((counter for counter in DROPS if counter.name.startswith("DROP_NAT_")), _not_translated),
 }

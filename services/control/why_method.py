@@ -1,8 +1,8 @@
 """The method `why` of control's RPC: the forwarder's verdict on a datagram, in sentences, with what would change it."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from services.common.bus import RpcRefusedError
 from services.common.counters import Counter
@@ -12,9 +12,10 @@ from services.common.wire.ethernet import mac_text
 from services.control.neigh_methods import NEIGHBOURS, Ask
 from services.control.rib import Rib
 from services.control.rpc_params import WhyQuestion, checked
-from services.control.why import Datagram, Facts, Hop, explain
+from services.control.why import Datagram, Endpoints, Facts, Hop, explain
 
 _PROTOCOLS: Final = {"icmp": ipv4.PROTOCOL_ICMP, "tcp": ipv4.PROTOCOL_TCP, "udp": ipv4.PROTOCOL_UDP}
+Port = Annotated[int, Field(ge=0, le=0xFFFF)]
 _SOURCE_PORT: Final = 49_152
 """The first of those that a client takes (RFC 6335 section 6)."""
 
@@ -31,12 +32,20 @@ class _Chosen(BaseModel):
     next_hop: Address
 
 
+class _Leaving(BaseModel):
+    src: Address
+    sport: Port
+    dst: Address
+    dport: Port
+
+
 class _ForwarderWhy(BaseModel):
     """What the forwarder answers to `why`."""
 
     verdict: str
     verdict_df: str
     interface: InterfaceIndex
+    leaving: _Leaving
     length: int
     kind: str
     prefix: Address | None
@@ -123,6 +132,7 @@ class WhyMethod:
             neighbour_state=self._state(chosen.interface, chosen.next_hop) if chosen is not None else None,
             mtu=answer.mtu,
             link_mtu=out_link.mtu if out_link is not None else None,
+            leaving=Endpoints(*answer.leaving.model_dump().values()),
         )
 
     def _hop(self, hop: _Hop) -> Hop:

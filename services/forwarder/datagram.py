@@ -173,12 +173,12 @@ def flow_hash(area: Any, ip: Any, seed: Any) -> Any:
     ):
         ports = read32(area, ip + header_bytes)
     addresses = read32(area, ip + ipv4.SOURCE) << 32 | read32(area, ip + ipv4.DESTINATION)
-    value = _mix(np.uint64(addresses) ^ np.uint64(seed))
-    return np.int64(_mix(value ^ np.uint64(protocol << 32 | ports)) >> _HALF)
+    value = mix(np.uint64(addresses) ^ np.uint64(seed))
+    return np.int64(mix(value ^ np.uint64(protocol << 32 | ports)) >> _HALF)
 
 
 @inlined
-def _mix(value: Any) -> Any:
+def mix(value: Any) -> Any:
     """Return a number of which each bit depends on every bit of `value`: the finaliser of MurmurHash3, 64 bits."""
     value = (value ^ (value >> _MIX_SHIFT)) * _MIX_1
     value = (value ^ (value >> _MIX_SHIFT)) * _MIX_2

@@ -31,10 +31,14 @@ from services.forwarder.datagram import (
     validate,
 )
 from services.forwarder.fib import lookup
+from services.forwarder.nat.layout import ACTIVE as NAT_ACTIVE
+from services.forwarder.nat.rewriting import rewrite_batch
+from services.forwarder.nat.translation import View, translate_destinations, translate_sources
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
 from services.forwarder.showing import record_dropped, show_batch
+from services.forwarder.verdicts import IS_SLOW
 
 BATCH: Final = 256
 """Frames of a batch at most."""
@@ -71,27 +75,6 @@ _TAKEN: Final = int(Counter.TAKEN)
 _ARP_FULL: Final = int(Counter.DROP_ARP_FULL)
 _SLOW_PATH_FULL: Final = int(Counter.DROP_SLOW_PATH_FULL)
 
-SLOW_VERDICTS: Final = frozenset(
-    {
-        Counter.HANDED,
-        Counter.FRAGMENTED,
-        Counter.OPTIONS_FILLED,
-        Counter.ECHO_ANSWERED,
-        Counter.WAITING,
-        Counter.DROP_TTL_EXCEEDED,
-        Counter.DROP_NO_ROUTE,
-        Counter.DROP_UNREACHABLE,
-        Counter.DROP_PROHIBITED,
-        Counter.DROP_MTU_EXCEEDED,
-    }
-)
-"""Verdicts that the slow path carries out and counts. HANDED: the next hop's MAC is not known. WAITING: a fragment to
-the router itself.
-
-A frame that is FORWARDED may be for the slow path as well: it has gone, and its sender is to be told of a better way.
-"""
-_IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
-
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
 
 
@@ -110,6 +93,12 @@ class Batch(NamedTuple):
     mtu: npt.NDArray[np.int64]
     row: npt.NDArray[np.int64]
     """Of the neighbour it goes to."""
+    nat: npt.NDArray[np.int64]
+    """What the frame is to the translator: see `nat.translation`."""
+    session: npt.NDArray[np.int64]
+    """The session it belongs to << 1 | its direction, or ABSENT."""
+    destination: npt.NDArray[np.int64]
+    """What the route is looked up for, where there is a translator."""
     slow: npt.NDArray[np.int64]
     """The numbers of the frames for the slow path, packed to the front."""
     allowance: npt.NDArray[np.int64]
@@ -227,6 +216,8 @@ def _route(area: Any, start: Any, packet_type: Any, in_slot: Any, tables: Any, b
     options = judge_options(area, ip) if area[ip] & 0xF > 5 else UNDECIDED
     if options == _SOURCE_ROUTED:
         return options  # also to the router itself: it is the one that a source route names next
+    if tables.nat.scalars[NAT_ACTIVE]:
+        destination = batch.destination[number]
     answer = resolve(tables, destination, flow_hash(area, ip, tables.flow_seed))
     if answer.kind == LOCAL:
         return _to_router(area, ip, packet_type)
@@ -306,7 +297,7 @@ def _ration(batch: Any, count: Any) -> None:
             if handed >= batch.allowance[TO_ARP]:
                 batch.verdict[number] = _ARP_FULL
             handed += 1
-        elif _IS_SLOW[verdict]:
+        elif IS_SLOW[verdict]:
             if exceptions >= batch.allowance[TO_SLOW_PATH]:
                 batch.verdict[number] = _SLOW_PATH_FULL
             exceptions += 1
@@ -354,6 +345,10 @@ def forward_batch(
     taken_ns = clock_ns(REALTIME) if watched else np.int64(0)
     _load_and_validate(area, descriptors, first, count, tables, batch)
     known = in_slot != NO_SLOT and tables.interface_up[in_slot]
+    translating = known and tables.nat.scalars[NAT_ACTIVE]
+    view = View(batch.start, batch.verdict, batch.slot, batch.nat, batch.session, batch.destination)
+    if translating:
+        translate_destinations(tables.nat, area, count, in_slot, view)
     for number in range(count):
         if batch.verdict[number] == UNDECIDED:
             batch.verdict[number] = (
@@ -361,10 +356,14 @@ def forward_batch(
                 if known
                 else _UNKNOWN_INTERFACE
             )
+    if translating:
+        translate_sources(tables.nat, area, count, in_slot, view)
     _ration(batch, count)
     if watched:
         observer.batches[0] += 1
-        show_batch(area, descriptors, first, count, in_interface, batch, _IS_SLOW, taken_ns, observer)
+        show_batch(area, descriptors, first, count, in_interface, batch, tables.nat, translating, taken_ns, observer)
+    if translating:
+        rewrite_batch(tables.nat, area, count, view)
     slow = touched = redirects = 0
     hairpin = in_slot if known and tables.redirects[in_slot] else NO_SLOT
     for number in range(count):
@@ -378,7 +377,7 @@ def forward_batch(
                 batch.slow[slow] = number
                 slow += 1
                 redirects += 1
-        elif _IS_SLOW[verdict]:
+        elif IS_SLOW[verdict]:
             batch.slow[slow] = number
             slow += 1
         else:

@@ -9,6 +9,7 @@ from services.common.counters import Counter
 from services.common.messages import RpcError
 from services.common.meters import resident_bytes
 from services.common.wire import ipv4
+from services.forwarder.nat.layout import UNUSED
 from services.forwarder.paths import FORWARD, KIND_NAMES, NO_GROUP, NO_ROUTE
 from services.forwarder.probing import Probe, probe
 from services.forwarder.tables import ForwardingTables
@@ -76,7 +77,7 @@ def route_get(
         "mtu": None,
     }
     if source is not None:
-        probed = probe(tables, Probe(source, destination, interface))
+        probed = probe(tables, Probe(source, destination, interface), UNUSED)  # of no protocol that has sessions
         answered |= {"interface": probed.interface, "verdict": probed.verdict.name}
         if probed.way is not None and probed.verdict in (Counter.FORWARDED, Counter.HANDED):
             resolution = resolution._replace(**probed.way)

@@ -11,6 +11,7 @@ from services.common.wire import ipv4
 from services.forwarder import fib
 from services.forwarder.fib import FIB, FibArrays
 from services.forwarder.groups import BUCKETS
+from services.forwarder.nat.layout import NAT, UNUSED, NatArrays
 from services.forwarder.paths import BROADCAST, FORWARD, NO_GROUP
 
 NO_SLOT: Final = 0
@@ -50,6 +51,8 @@ class TableArrays(NamedTuple):
     """(slots,) 1 where what comes in may bear the addresses that Linux forwards."""
     directed_broadcast: npt.NDArray[np.uint8]
     """(slots,) 1 where broadcasts to the network may leave."""
+    nat: NatArrays = UNUSED
+    """The address translator's own."""
 
 
 TABLES: Final = record(
@@ -72,6 +75,7 @@ TABLES: Final = record(
     "uint8[::1]",
     "uint8[::1]",
     "uint8[::1]",
+    NAT,
 )
 
 

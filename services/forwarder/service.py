@@ -36,7 +36,7 @@ from services.common.messages import (
     decode_frames,
 )
 from services.common.meters import Histogram
-from services.common.observer import Observing
+from services.common.observer import Observer, Observing
 from services.common.parameters import Parameters
 from services.common.runtime import Reporter, StopFlag, clock
 from services.common.system_calls import watch, work_in_batches
@@ -50,6 +50,7 @@ from services.forwarder.rings import MESSAGES, OUT_OF_BOUNDS, TIME_IS_UP, Stretc
 from services.forwarder.slow_work import SlowWork
 from services.forwarder.slowpath import SlowPath
 from services.forwarder.tables import ForwardingTables
+from services.forwarder.translating import Translating
 from services.forwarder.updates import RouterUpdates
 
 MESSAGE_BUDGET: Final = 32
@@ -85,6 +86,7 @@ class Forwarder:
         self._slow_path = SlowPath(
             self._tables, self.counters, self._parameters.icmp, clock(), time.time, self._insight.dropped
         )
+        self._nat = Translating(endpoints.nat_sessions, self._tables, self._slow_path.fragments, self.counters, log)
         self._ports = Ports(endpoints, self.counters, log)
         self._rings = self._ports.table(self._tables.slots)
         self._inline = InlineArea()
@@ -135,6 +137,7 @@ class Forwarder:
                     self._serve_sockets(now)
                 elif not self._updates.can_step:  # if it can from now on, the bell rings
                     watched = self._watch()
+            self._nat.keep_house(now, self._forward, self._observing)
             self._work.allow(self._batch.allowance, now, slept_s)
             stretch: Stretch = forward_rings(
                 self._rings,
@@ -219,6 +222,7 @@ class Forwarder:
         first: int,
         count: int,
         row: npt.NDArray[np.int64],
+        observer: Observer,
         now: float,
     ) -> None:
         """Decide about a batch, send what can be sent, then see to the rest."""
@@ -237,7 +241,7 @@ class Forwarder:
             batch,
             queues,
             row,
-            self._observing.arrays,
+            observer,
         )
         for out_slot in self._queues.touched[: outcome.touched].tolist():
             self._egress.flush(out_slot)
@@ -271,7 +275,9 @@ class Forwarder:
         first = 0
         while count := inline.place(first):
             self._work.allow(self._batch.allowance, now, 0.0)
-            self._forward(in_interface, inline.area, inline.area_address, inline.descriptors, 0, count, row, now)
+            observer = self._observing.arrays
+            area, address, descriptors = inline.area, inline.area_address, inline.descriptors
+            self._forward(in_interface, area, address, descriptors, 0, count, row, observer, now)
             self._taken.take(in_interface, header.handed, count)
             first += count
 
@@ -297,6 +303,7 @@ class Forwarder:
                 port.ring.tail,
                 count,
                 port.row,
+                self._observing.arrays,
                 clock(),
             )
             port.ring.give_back(count)
@@ -318,6 +325,7 @@ class Forwarder:
         if state.interfaces or state.interfaces_gone or state.full:
             self._open_sockets()
             self._rings = self._ports.table(self._tables.slots)
+        self._nat.follow(state, now)
         if state.full:
             self._refresh_ports()
             self._housekeeping_at = now
@@ -351,11 +359,14 @@ class Forwarder:
             # those it sends by: where frames come from shows only when some do, since they may come inside messages
             interfaces=sorted(self._egress.open_slots().values()),
             generation=self._generation,
+            nat=self._nat.figures(),
         )
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
+        if method.startswith("nat."):
+            return self._nat.answer(method, params, clock())
         return questions.answer(self._tables, self._generation, method, params)
 
     def close(self) -> None:

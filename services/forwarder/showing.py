@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from services.common import tap
-from services.common.counters import DROPS, Counter
+from services.common.counters import Counter
 from services.common.frame_ring import INVALID, LENGTH, TIMESTAMP_NS, frame_start
 from services.common.hash_table import ABSENT
 from services.common.kernels import inlined
@@ -13,26 +13,14 @@ from services.common.memory import words_at
 from services.common.observer import publish, put, record_drop, wants
 from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import virtio_net
+from services.forwarder.nat.keys import destination_of, source_of
+from services.forwarder.nat.rewriting import leaving_addresses
+from services.forwarder.nat.translation import ERROR, FRAGMENT, SESSION
+from services.forwarder.verdicts import IS_DROP, IS_ROUTED, IS_SLOW
 
 _VIRTIO: Final = virtio_net.HEADER_BYTES
 _GSO_SIZE: Final = virtio_net.GSO_SIZE
 _RING_ENTRY: Final = int(Counter.DROP_RING_ENTRY)
-_IS_ROUTED: Final = np.array(
-    [
-        counter
-        in (
-            Counter.FORWARDED,
-            Counter.HANDED,
-            Counter.FRAGMENTED,
-            Counter.OPTIONS_FILLED,
-            Counter.DROP_MTU_EXCEEDED,
-        )
-        for counter in Counter
-    ],
-    np.bool_,
-)
-"""Verdicts on frames that have a next hop."""
-_IS_DROP: Final = np.array([counter in DROPS for counter in Counter], np.bool_)
 
 
 @inlined
@@ -44,7 +32,7 @@ def record_dropped(
     :param place: of its descriptor.
     """
     verdict = batch.verdict[number]
-    if not _IS_DROP[verdict]:
+    if not IS_DROP[verdict]:
         return
     entry = place % descriptors.shape[0]
     start = length = np.int64(0)
@@ -61,13 +49,14 @@ def show_batch(
     count: Any,
     in_interface: Any,
     batch: Any,
-    is_slow: Any,
+    nat: Any,
+    translating: Any,
     taken_ns: Any,
     observer: Any,
 ) -> None:
     """Write a batch's frames to the taps. To be called when the verdicts are known, and no frame is changed yet.
 
-    :param is_slow: (COLUMNS,) verdicts that the slow path may still turn into another one.
+    :param translating: whether the batch has gone through the translator, whose arrays are `nat`.
     :param taken_ns: when the batch was begun.
     """
     decided_ns = clock_ns(REALTIME)
@@ -78,7 +67,7 @@ def show_batch(
         entry = (first + number) % descriptors.shape[0]
         length = descriptors[entry, LENGTH]
         verdict = batch.verdict[number]
-        is_final = _IS_DROP[verdict] and not is_slow[verdict]
+        is_final = IS_DROP[verdict] and not IS_SLOW[verdict]  # the slow path may turn one into another
         kinds = tap.RECEIVED | tap.DROPPED if is_final else tap.RECEIVED
         for tapped in range(observer.taps.shape[0]):
             if not wants(observer, tapped, kinds, in_interface, area, start, length):
@@ -95,9 +84,13 @@ def show_batch(
             words[tap.PACKET_TYPE] = batch.packet_type[number]
             size = start - _VIRTIO + _GSO_SIZE
             words[tap.GSO_SIZE] = np.int64(area[size]) | np.int64(area[size + 1]) << 8
-            if _IS_ROUTED[verdict]:
+            if IS_ROUTED[verdict]:
                 words[tap.OUT_INTERFACE] = observer.interfaces[batch.slot[number]]
                 words[tap.NEXT_HOP] = batch.next_hop[number]
                 words[tap.MTU] = batch.mtu[number]
                 words[tap.HAS_MAC] = batch.row[number] != ABSENT
+                if translating and batch.nat[number] in (SESSION, ERROR, FRAGMENT):
+                    leaving = leaving_addresses(nat, area, start, batch.nat[number], batch.session[number])
+                    words[tap.SOURCE] = source_of(leaving)
+                    words[tap.DESTINATION] = destination_of(leaving)
             publish(observer, tapped, address)

@@ -4,7 +4,7 @@ It sends nothing itself: it returns frames to be sent, and frames for arp.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.common.counters import Counter, CounterBlock, Kind
@@ -16,6 +16,8 @@ from services.forwarder import icmp_errors, options
 from services.forwarder.fragment import fragment
 from services.forwarder.icmp_errors import IcmpError
 from services.forwarder.limiter import IcmpLimiter, RedirectLimiter
+from services.forwarder.nat.fragment_queue import FragmentQueue
+from services.forwarder.nat.table import restored
 from services.forwarder.options import Malformed, Stamp
 from services.forwarder.paths import BROADCAST, FORWARD, LOCAL
 from services.forwarder.reassembly import Count, Reassembly
@@ -96,6 +98,8 @@ class SlowPath:
         self._reassembly = Reassembly()
         self._unix_time = unix_time
         self._on_drop = on_drop
+        self.fragments = FragmentQueue(counters, on_drop)
+        """To be translated, and without their first one; they go through the fast path once more."""
         for index, counted in counters.snapshot().items():
             if held := counted.get(Counter.WAITING.name):
                 counters.set(Counter.WAITING, 0, index)
@@ -121,6 +125,8 @@ class SlowPath:
                 self._answer_echo(frame.data[_VIRTIO + _ETHERNET :], frame, actions)
             case Counter.WAITING:
                 self._hold(frame, now, actions)
+            case Counter.NAT_FRAGMENT_HELD:
+                self.fragments.hold(frame.in_interface, frame.packet_type, frame.data, now)
             case reason:
                 self._drop(frame, reason, icmp_errors.error_for(reason, frame.mtu), now, actions)
 
@@ -128,7 +134,7 @@ class SlowPath:
         """Take a frame whose next hop never answered: its sender is told (RFC 1812 section 3.3.2)."""
         reason = Counter.DROP_HOST_UNREACHABLE
         self._tables.next_hop_failed(frame.out_interface, frame.next_hop)
-        data = bytes(frame.data)
+        data = restored(self._tables.nat, bytes(frame.data))
         back = SlowFrame(reason, frame.in_interface, frame.packet_type, data)
         told = len(data) >= _VIRTIO + _ETHERNET + ipv4.HEADER_BYTES
         if told and frame.generated:
@@ -177,14 +183,15 @@ class SlowPath:
         """
         header = ipv4.parse(datagrams[0])
         stamp = self._stamp(self._own_address(frame.slot, frame.next_hop) or 0)
+        came = replace(frame, data=restored(self._tables.nat, frame.data))
         filled = options.fill(datagrams[0][ipv4.HEADER_BYTES : header.header_length], stamp)
         if isinstance(filled, Malformed):
             error = icmp_errors.parameter_problem(filled.pointer)
-            self._drop(frame, Counter.DROP_OPTION_MALFORMED, error, now, actions)
+            self._drop(came, Counter.DROP_OPTION_MALFORMED, error, now, actions)
             return []
         if header.dont_fragment and len(datagrams[0]) > frame.mtu:  # the first is the longest
             reason = Counter.DROP_MTU_EXCEEDED
-            self._drop(frame, reason, icmp_errors.error_for(reason, frame.mtu), now, actions)
+            self._drop(came, reason, icmp_errors.error_for(reason, frame.mtu), now, actions)
             return []
         return [_aged(datagram, filled) for datagram in datagrams]
 
@@ -334,7 +341,12 @@ class SlowPath:
             self._counters.add(count.counter, count.amount, count.interface)
 
 
-_COSTS_US: Final = {Counter.HANDED: 0, Counter.FORWARDED: PART_US, Counter.WAITING: PART_US}
+_COSTS_US: Final = {
+    Counter.HANDED: 0,
+    Counter.FORWARDED: PART_US,
+    Counter.WAITING: PART_US,
+    Counter.NAT_FRAGMENT_HELD: PART_US,
+}
 
 
 def _original(frame: SlowFrame) -> bytes:

@@ -14,6 +14,7 @@ from services.common.hash_table import ABSENT
 from services.common.messages import Interface, MessageError, NeighbourState, Path, RouterState
 from services.common.wire import ethernet, ipv4
 from services.forwarder.fib import Fib
+from services.forwarder.nat.layout import UNUSED, NatArrays
 from services.forwarder.neighbours import NeighbourRows
 from services.forwarder.paths import FORWARD, KINDS, UNREACHABLE, Groups, Member, Paths, way_key
 from services.forwarder.resolution import LOOSE, NO_SLOT, OFF, STRICT, Resolution, TableArrays, resolve_one
@@ -39,6 +40,7 @@ class ForwardingTables:
         self.interfaces: dict[int, Interface] = {}
         self.slots: dict[int, int] = {}
         self.index_of_slot = [0] * MAX_INTERFACES
+        self.nat = UNUSED
         self._paths = Paths()
         self._up = np.zeros(MAX_INTERFACES, np.uint8)
         self._mtu = np.zeros(MAX_INTERFACES, np.int32)
@@ -72,7 +74,13 @@ class ForwardingTables:
             self._reverse_path,
             self._linux_martians,
             self._directed_broadcast,
+            self.nat,
         )
+
+    def set_nat(self, nat: NatArrays) -> None:
+        """Use another translator's arrays."""
+        self.nat = nat
+        self._collect()
 
     # --- control's state ---------------------------------------------------------------------------------------------
 

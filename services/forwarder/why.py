@@ -12,7 +12,7 @@ def why(tables: ForwardingTables, datagram: Probe) -> dict[str, Any]:
     """Return the facts. The keys are those of the forwarder's `why` in docs/bus.md."""
     probed = probe(tables, datagram._replace(dont_fragment=False))
     unfragmented = probe(tables, datagram._replace(dont_fragment=True))
-    resolution = tables.resolve(datagram.destination)
+    resolution = tables.resolve(probed.destination)
     if probed.way is not None:
         resolution = resolution._replace(**probed.way)
     back = tables.resolve(datagram.source)
@@ -20,8 +20,9 @@ def why(tables: ForwardingTables, datagram: Probe) -> dict[str, Any]:
         "verdict": probed.verdict.name,
         "verdict_df": unfragmented.verdict.name,
         "interface": probed.interface,
+        "leaving": dict(zip(("src", "sport", "dst", "dport"), probed.leaving, strict=True)),
         "length": ipv4.HEADER_BYTES + datagram.payload_bytes,
-        **_route(tables, datagram.destination, resolution, ""),
+        **_route(tables, probed.destination, resolution, ""),
         **_route(tables, datagram.source, back, "back_"),
         "chosen": {"interface": tables.index_of_slot[resolution.slot], "next_hop": resolution.next_hop}
         if resolution.kind == FORWARD

@@ -84,6 +84,7 @@ def bench(
     floods: Annotated[
         bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
     ] = False,
+    nat: Annotated[bool, typer.Option("--nat", help="Measure what address translation costs instead.")] = False,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
     if full_table:
@@ -94,6 +95,10 @@ def bench(
         from services.launcher.bench.floods import run_floods  # noqa: PLC0415
 
         return _to_exit(lambda: run_floods(seconds=seconds, rounds=rounds, as_json=json))
+    if nat:
+        from services.launcher.bench.nat import run_nat  # noqa: PLC0415
+
+        return _to_exit(lambda: run_nat(seconds=seconds, rounds=rounds, as_json=json))
     from services.launcher.bench.command import run_bench  # noqa: PLC0415
 
     return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))

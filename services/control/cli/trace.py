@@ -45,6 +45,11 @@ class Traced:
     dropped: Record | None = None
 
     @property
+    def keys(self) -> set[Key]:
+        """What it is known by: as it came, and as it leaves where it is translated."""
+        return {_key(self.received.data), _key(_leaving(self.received))}
+
+    @property
     def verdict(self) -> Counter:
         """What the fast path decided."""
         return BY_COLUMN[self.received.verdict]
@@ -79,7 +84,8 @@ class TraceBook:
 
     def take(self, now: float) -> list[Traced]:
         """Return the frames whose way is at its end, or has lasted too long."""
-        for traced in [one for waiting in self._open.values() for one in waiting if one.until <= now]:
+        late = {id(one): one for waiting in self._open.values() for one in waiting if one.until <= now}
+        for traced in late.values():
             self._finish(traced)
         finished, self._finished = self._finished, []
         return finished
@@ -91,7 +97,8 @@ class TraceBook:
         verdict = BY_COLUMN[record.verdict]
         traced = Traced(record, now + _LIMITS_S.get(verdict, 0.0))
         if verdict in _LIMITS_S:
-            self._open.setdefault(_key(record.data), []).append(traced)
+            for key in traced.keys:
+                self._open.setdefault(key, []).append(traced)
         else:
             self._finished.append(traced)
 
@@ -101,10 +108,10 @@ class TraceBook:
         return next((one for one in waiting if one.received.time_ns <= record.time_ns), None)
 
     def _finish(self, traced: Traced) -> None:
-        key = _key(traced.received.data)
-        self._open[key].remove(traced)
-        if not self._open[key]:
-            del self._open[key]
+        for key in traced.keys:
+            self._open[key] = [one for one in self._open[key] if one is not traced]
+            if not self._open[key]:
+                del self._open[key]
         self._finished.append(traced)
 
 
@@ -116,6 +123,15 @@ def _key(frame: bytes) -> Key:
         header[ipv4.PROTOCOL : ipv4.PROTOCOL + 1],
         header[ipv4.SOURCE : ipv4.HEADER_BYTES],
     )
+
+
+def _leaving(record: Record) -> bytes:
+    """Return a frame with the addresses that it leaves with."""
+    if not record.source:
+        return record.data
+    at = ethernet.HEADER_BYTES + ipv4.SOURCE
+    addresses = record.source.to_bytes(4, "big") + record.destination.to_bytes(4, "big")
+    return record.data[:at] + addresses + record.data[at + len(addresses) :]
 
 
 def shown(traced: Traced, name: Callable[[int], str], route: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -150,6 +166,8 @@ def shown(traced: Traced, name: Callable[[int], str], route: Mapping[str, Any] |
         result |= {"sending_us": _us(traced.sent[0].time_ns - first.decided_ns)} if traced.sent else {}
     if first.gso_size:
         result["gso_size"] = first.gso_size
+    if first.source:
+        result["leaves_as"] = [ipv4.address_text(first.source), ipv4.address_text(first.destination)]
     if first.out_interface or first.next_hop:
         result |= {
             "route": route.get("prefix") if route else None,
@@ -204,6 +222,7 @@ def _details(way: Mapping[str, Any]) -> dict[str, str]:
         return {}
     mac = way["lladdr"] or "not known"
     details = {
+        "translation": "leaves as {} > {}".format(*way["leaves_as"]) if "leaves_as" in way else "",
         "route": f"{way['route'] or 'a route'} to {way['next_hop']} dev {way['out']}",
         "mtu": f"{way['mtu']} bytes",
     }
@@ -261,7 +280,9 @@ def _route(ask: Ask, traced: Traced) -> Mapping[str, Any] | None:
     if traced.verdict.kind is Kind.DROPPED and not traced.received.next_hop:
         return None  # it was not looked up, or there is none
     try:
-        found: Mapping[str, Any] = ask(Request("route.get", {"dst": fields["dst"]}))
+        destination = traced.received.destination
+        looked_up = ipv4.address_text(destination) if destination else fields["dst"]
+        found: Mapping[str, Any] = ask(Request("route.get", {"dst": looked_up}))
     except RefusedError:
         return None
     return found

@@ -176,6 +176,8 @@ NUD: Final = Value("permanent (the arp service sees to all other states)", _nud,
 METRIC: Final = numbers("a number", 0, _U32_MAX)
 ROUTE_MTU: Final = numbers("a number of bytes", 0, _U32_MAX)
 LINK_MTU: Final = numbers("a number of bytes", 0, 2**31 - 1)
+PORT: Final = numbers("a port", 1, 65_535)
+ROW: Final = numbers("a row", 0, 2**31 - 1)
 SWITCH: Final = Value("on or off", lambda text: _choice(text, ("on", "off")) == "on", ("on", "off"))
 REVERSE_PATH: Final = _choices("off", "loose", "strict")
 PARAMETER: Final = Value("a number", _decimal)

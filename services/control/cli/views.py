@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from time import gmtime, strftime
 from typing import Any, Final
 
+from services.control.cli import nat_view
 from services.control.cli.counter_view import counters
 from services.control.cli.figure_views import drops, fib, traffic
 from services.control.cli.insight_verbs import reason_word
@@ -269,6 +270,8 @@ VIEWS: Final[Mapping[str, Callable[[Any], list[Section]]]] = {
     "link.show": _links,
     "neigh.show": _neighbours,
     "neigh.probe": _neighbours,
+    "nat.show": nat_view.overview,
+    "nat.sessions": nat_view.sessions,
     "config.show": _config,
     "config.diff": lambda result: ["\n".join(result)] if result else [],
     "config.history": _history,

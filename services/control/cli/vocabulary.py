@@ -10,6 +10,7 @@ from typing import Final
 
 from services.control.cli.config_verbs import CONFIG_VERB_WORDS, CONFIG_VERBS
 from services.control.cli.insight_verbs import INSIGHT_VERBS
+from services.control.cli.nat_verbs import NAT_VERB_WORDS, NAT_VERBS
 from services.control.cli.route_verbs import ROUTE_VERB_WORDS, ROUTE_VERBS
 from services.control.cli.values import (
     ADDRESS,
@@ -110,6 +111,7 @@ OBJECTS: Final = (
     Keyword("show", "show"),
     Keyword("top", "top"),
     Keyword("config", "config"),
+    Keyword("nat", "nat"),
     Keyword("capture", "capture"),
     Keyword("drops", "drops"),
     Keyword("trace", "trace"),
@@ -165,6 +167,7 @@ VERB_WORDS: Final[Mapping[str, tuple[Keyword, ...]]] = {
         Keyword("help", HELP),
     ),
     "config": CONFIG_VERB_WORDS,
+    "nat": NAT_VERB_WORDS,
 }
 
 VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
@@ -255,6 +258,7 @@ VERBS: Final[Mapping[str, Mapping[str, Verb]]] = {
         ),
     },
     "config": CONFIG_VERBS,
+    "nat": NAT_VERBS,
 }
 
 SINGLE: Final[Mapping[str, Verb]] = {

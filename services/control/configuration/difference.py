@@ -34,4 +34,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _words(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return " ".join(map(str, value.values())) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return " ".join(_words(one) for one in value.values() if one not in (None, []))
+    return ",".join(map(_words, value)) if isinstance(value, list) else str(value)

@@ -14,6 +14,7 @@ from services.control.configuration.manager import Configuration, Effects
 from services.control.configuration.record import MAX_HISTORY, Version
 from services.control.configuration.saved import saved_text
 from services.control.live_parameters import LiveParameters, names
+from services.control.nat_store import NatStore
 from services.control.permanent import PermanentNeighbours
 from services.control.rib import Rib
 from services.control.rpc_params import NoParams, Params, checked
@@ -53,6 +54,7 @@ class ConfigMethods:
         effects: Effects,
         parameters: LiveParameters,
         permanent: PermanentNeighbours,
+        nat: NatStore,
         rib: Rib,
         clock: Callable[[], float],
     ) -> None:
@@ -60,6 +62,7 @@ class ConfigMethods:
         self._effects = effects
         self._parameters = parameters
         self._permanent = permanent
+        self._nat = nat
         self._rib = rib
         self._clock = clock
         self.methods: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -123,7 +126,8 @@ class ConfigMethods:
         """Return what is in force as a file's text, or write it to control's own file."""
         wanted = checked(_Saved, params)
         present = self._effects.in_force(self._configuration.config)
-        whole = present.model_copy(update={"parameters": self._permanent.within(present.parameters)})
+        parameters = self._permanent.within(present.parameters)
+        whole = present.model_copy(update={"parameters": parameters, "nat": self._nat.current})
         text = saved_text(whole, self._rib)
         if not wanted.write:
             return {"text": text}

@@ -46,6 +46,7 @@ def saved_text(config: Config, rib: Rib) -> str:
         "addresses": {link.name: own for link in links if (own := _addresses(rib, link))},
         "routes": _routes(routes_of(rib, RTPROT_CONFIGURATION) + routes_of(rib, RTPROT_HOPWIRE)),
         "parameters": config.parameters.model_dump(mode="json", exclude_defaults=True),
+        "nat": config.nat.model_dump(mode="json", exclude_defaults=True),
     }
     said = {key: value for key, value in sections.items() if value}
     body: str = yaml.safe_dump(said, sort_keys=False, default_flow_style=None, width=120)

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from services.common.counters import Counter, Kind
 from services.common.messages import RouteKind
 from services.common.meters import NEIGHBOUR_GAUGES, Gauge, Histogram, Meter
+from services.common.nat_rules import PORT_PROTOCOLS, SESSION_STATES
 from services.control.monitoring.families import (
     FRAME_EXPONENTS,
     GROUPED,
@@ -43,6 +44,7 @@ class MetricsCollector(Collector):
         yield from _services(snapshot)
         yield from _stages(snapshot.services)
         yield from _routing(snapshot)
+        yield from _translation(snapshot)
         yield from _router(snapshot)
 
 
@@ -189,6 +191,22 @@ def _routing(snapshot: MetricsSnapshot) -> Iterator[Metric]:
     )
     resyncs = sum(one.measured.meters.get(Meter.RESYNCS.name, 0) for one in snapshot.services)
     yield _counter("netlink_resyncs", Meter.RESYNCS.text, [], [([], resyncs)])
+
+
+def _translation(snapshot: MetricsSnapshot) -> Iterator[Metric]:
+    """Yield what there is of address translation; refusals are among the dropped frames, by reason."""
+    figures = snapshot.nat
+    sessions = figures.sessions if figures is not None else {}
+    states = [([state.replace(" ", "_")], sessions.get(state, 0)) for state in SESSION_STATES]
+    yield _gauge("nat_sessions", "sessions of address translation by protocol and state", ["session"], states)
+    limit = figures.capacity if figures is not None else 0
+    yield _gauge("nat_sessions_limit", "that there may be; 0 while nothing is translated", [], [([], limit)])
+    opened = sum(one.measured.meters.get(Meter.NAT_SESSIONS_OPENED.name, 0) for one in snapshot.services)
+    yield _counter("nat_sessions_opened", Meter.NAT_SESSIONS_OPENED.text, [], [([], opened)])
+    addresses = list(figures.ports.values()) if figures is not None else []
+    ports = [([protocol], sum(one.get(protocol, 0) for one in addresses)) for protocol in PORT_PROTOCOLS]
+    yield _gauge("nat_ports_in_use", "ports of all outside addresses that are in use", ["protocol"], ports)
+    yield _gauge("nat_outside_addresses", "outside addresses", [], [([], len(addresses))])
 
 
 def _router(snapshot: MetricsSnapshot) -> Iterator[Metric]:

@@ -135,6 +135,7 @@ class Monitor:
             unaccounted=self._audit.unaccounted,
             parameters_changed=self._parameters.current != self._configured,
             absent_interfaces=len(self._rib.policies.absent({link.name for link in self._rib.links.values()})),
+            nat=self._reports.nat(),
         )
 
     def _services(self, heard: Sequence[ServiceHealth]) -> tuple[ServiceMetrics, ...]:

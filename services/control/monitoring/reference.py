@@ -6,6 +6,7 @@ from typing import Final, get_args
 from services.common.counters import Kind
 from services.common.messages import RouteKind
 from services.common.meters import NEIGHBOUR_GAUGES
+from services.common.nat_rules import PORT_PROTOCOLS, SESSION_STATES
 from services.control.monitoring.collector import MetricsCollector
 from services.control.monitoring.families import GROUPED, STAGES
 from services.control.monitoring.snapshot import InterfaceMetrics, MetricsSnapshot, ServiceMetrics
@@ -29,6 +30,8 @@ _LABELS: Final = {
     "reason": "see [Reasons](#reasons)",
     "cause": "`error_rate_limit`, `error_forbidden`, `redirect_rate_limit`",
     "message": "`error`, `redirect`; of ARP `request`, `reply`",
+    "session": ", ".join(f"`{state.replace(' ', '_')}`" for state in SESSION_STATES),
+    "protocol": ", ".join(f"`{protocol}`" for protocol in PORT_PROTOCOLS),
     "version": "hopwire's version",
     "python": "Python's version",
 }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from services.common.messages import NatFigures
 from services.common.meters import MetersSnapshot
 
 NO_INTERFACE: Final = "-"
@@ -56,3 +57,5 @@ class MetricsSnapshot(NamedTuple):
     parameters_changed: bool = False
     absent_interfaces: int = 0
     """Configured, but not there."""
+    nat: NatFigures | None = None
+    """Of address translation; None while there is none."""

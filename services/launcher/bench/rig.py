@@ -80,15 +80,15 @@ def _steer(lab: Lab, mask: int) -> None:
 def sample(lab: Lab, seconds: float) -> Sample:
     """Measure everything once. Each measurement of a rate or stream takes `seconds`."""
     resolve_neighbours(lab)
-    small, small_offered = _packet_rate(lab, 60, seconds)
-    large, large_offered = _packet_rate(lab, 1514, seconds)
+    small, small_offered = packet_rate(lab, 60, seconds)
+    large, large_offered = packet_rate(lab, 1514, seconds)
     return {
         "packets_60": small,
         "offered_60": small_offered,
         "packets_1514": large,
         "offered_1514": large_offered,
-        "tcp_forth": _stream(lab, "host1", "host2", seconds),
-        "tcp_back": _stream(lab, "host2", "host1", seconds),
+        "tcp_forth": tcp_rate(lab, "host1", "host2", seconds),
+        "tcp_back": tcp_rate(lab, "host2", "host1", seconds),
         "flood_rtt": _rtt_us(lab, "--flood", "--count", str(_FLOOD_PINGS)),
         "idle_rtt": _rtt_us(lab, "--interval", str(_IDLE_INTERVAL_S), "--count", str(_IDLE_PINGS)),
     }
@@ -104,7 +104,7 @@ def resolve_neighbours(lab: Lab) -> None:
         raise HopwireError("the router does not forward between the benchmark's hosts; see `hopwire doctor`")
 
 
-def _packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
+def packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
     """Return the frames a second that host2 received, and those that host1 sent."""
     before = received(lab)
     report = python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
@@ -138,7 +138,7 @@ def router_mac(lab: Lab) -> str:
         return str(kernel.link("get", ifname=interface.name)[0].get_attr("IFLA_ADDRESS"))
 
 
-def _stream(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
+def tcp_rate(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
     """Return the Gbit/s of a TCP stream, as its receiver saw it."""
     address: IPv4Address = lab.topology.address(receiver)
     command = [sys.executable, "-m", stream.__name__]

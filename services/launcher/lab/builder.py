@@ -99,6 +99,7 @@ def _build(topology: Topology, names: Mapping[str, str], made: list[str], kernel
         for name in names.values():
             _set_parameters(name, forwarding=kernel_forwarding and name in routers)
         _make_links(topology, names)
+        _make_bridges(topology, names)
         for node in topology.nodes:
             with IPRoute(netns=names[node.name], flags=0) as kernel:
                 _configure(kernel, topology, node.name)
@@ -145,6 +146,25 @@ def _make_links(topology: Topology, names: Mapping[str, str]) -> None:
                 mtu=link.mtu,
                 peer={"ifname": topology.interface(far).name, "mtu": link.mtu, "net_ns_fd": names[far.node]},
             )
+
+
+def _make_bridges(topology: Topology, names: Mapping[str, str]) -> None:
+    """Make each bridge and its ports, which have no address; the far ends are the hosts' interfaces."""
+    first = _FIRST_INDEX + len(topology.links)
+    for bridge in topology.bridges:
+        with IPRoute(netns=names[bridge.router], flags=0) as kernel:
+            kernel.link("add", kind="bridge", ifname=bridge.name)
+            (master,) = kernel.link_lookup(ifname=bridge.name)
+            for number, host in enumerate(bridge.hosts):
+                kernel.link(
+                    "add",
+                    kind="veth",
+                    index=first + number,
+                    ifname=f"{bridge.name}p{number}",
+                    peer={"ifname": topology.interface(host).name, "net_ns_fd": names[host.node]},
+                )
+                kernel.link("set", index=first + number, master=master, state="up")
+        first += len(bridge.hosts)
 
 
 def _configure(kernel: Any, topology: Topology, node: str) -> None:

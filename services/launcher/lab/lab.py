@@ -148,7 +148,7 @@ class Lab:
         for router in self.topology.routers:
             with uninterrupted():
                 self._routers[router.name] = RouterProcess(
-                    router.name, self.namespace(router.name), self.run_directory(router.name)
+                    router.name, self.namespace(router.name), self.run_directory(router.name), router.configuration
                 )
         return {name: process.wait_until_ready() - started for name, process in self._routers.items()}
 

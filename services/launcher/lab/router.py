@@ -24,15 +24,18 @@ _SHOWN_LINES: Final = 20
 class RouterProcess:
     """One `hopwire up`. Its output goes to files beside its run directory, named as that with `.out` and `.err`."""
 
-    def __init__(self, router: str, namespace: str, run_directory: Path) -> None:
-        """Start it for a router's namespace."""
+    def __init__(self, router: str, namespace: str, run_directory: Path, configuration: str = "") -> None:
+        """Start it for a router's namespace; `configuration` is YAML, none if empty."""
         self._router = router
         run_directory.mkdir(mode=RUN_DIR_MODE, exist_ok=True)
         self._output = run_directory.with_suffix(".out")
         self._errors = run_directory.with_suffix(".err")
+        file = run_directory.with_suffix(".yaml")
+        if configuration:
+            file.write_text(configuration, encoding="utf-8")
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                up_command(namespace, run_directory),
+                up_command(namespace, run_directory) + (["--config", str(file)] if configuration else []),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

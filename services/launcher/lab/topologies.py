@@ -5,7 +5,7 @@ from typing import Final
 
 from services.common.errors import HopwireError
 from services.launcher.lab.routing_topologies import BGP_ECMP, OSPF_RING
-from services.launcher.lab.topology import Host, Link, LinkEnd, Route, Router, Topology
+from services.launcher.lab.topology import Bridge, Host, Link, LinkEnd, Route, Router, Topology
 
 _PAIR_PICTURE = """\
      host1 ------------ router ------------- host2
@@ -18,6 +18,14 @@ _THREE_ROUTERS_PICTURE = """\
                            |
                            +---------------------- router3 ----------- host3
                              192.168.3.1  192.168.3.2  192.168.4.1  192.168.4.2
+"""
+
+
+_NAT_PICTURE = """\
+    host0 -------+---- router1 ------------------ router2 ----------- host2
+ 192.168.1.3     | 192.168.1.1 192.168.0.1  192.168.0.2 192.168.2.1  192.168.2.2
+    host1 -------+
+ 192.168.1.2
 """
 
 
@@ -80,7 +88,35 @@ THREE_ROUTERS: Final = Topology(
     picture=_THREE_ROUTERS_PICTURE,
 )
 
-TOPOLOGIES: Final = {topology.name: topology for topology in (PAIR, THREE_ROUTERS, OSPF_RING, BGP_ECMP)}
+NAT: Final = Topology(
+    name="nat",
+    hosts=(
+        Host("host0", _default("192.168.1.1")),
+        Host("host1", _default("192.168.1.1")),
+        Host("host2", _default("192.168.2.1")),
+    ),
+    routers=(
+        Router("router1", _default("192.168.0.2"), configuration="nat: {masquerade: [{interface: eth0}]}\n"),
+        Router("router2"),
+    ),
+    links=(
+        _link("router1", "192.168.0.1/24", "router2", "192.168.0.2/24"),
+        _link("router2", "192.168.2.1/24", "host2", "192.168.2.2/24"),
+    ),
+    bridges=(
+        Bridge(
+            "router1",
+            IPv4Interface("192.168.1.1/24"),
+            (
+                LinkEnd("host0", IPv4Interface("192.168.1.3/24")),
+                LinkEnd("host1", IPv4Interface("192.168.1.2/24")),
+            ),
+        ),
+    ),
+    picture=_NAT_PICTURE,
+)
+
+TOPOLOGIES: Final = {topology.name: topology for topology in (PAIR, THREE_ROUTERS, NAT, OSPF_RING, BGP_ECMP)}
 
 
 def named_topology(name: str) -> Topology:

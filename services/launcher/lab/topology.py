@@ -46,6 +46,8 @@ class Router:
     name: str
     routes: tuple[Route, ...] = ()
     daemons: tuple[Daemon, ...] = ()
+    configuration: str = ""
+    """Of hopwire, in YAML; none if empty."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,21 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Bridge:
+    """A bridge of the kernel's in a router, and the hosts that are plugged in: each by a veth pair to a port of it."""
+
+    router: str
+    address: IPv4Interface
+    hosts: tuple[LinkEnd, ...]
+    name: str = "br0"
+
+    @property
+    def ends(self) -> tuple[LinkEnd, ...]:
+        """All that have an address there."""
+        return (LinkEnd(self.router, self.address), *self.hosts)
+
+
+@dataclass(frozen=True)
 class Interface:
     """One end of a link as its node sees it."""
 
@@ -89,6 +106,7 @@ class Topology:
     routers: tuple[Router, ...]
     links: tuple[Link, ...]
     picture: str
+    bridges: tuple[Bridge, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no lab could be built from."""
@@ -101,9 +119,11 @@ class Topology:
         return self.hosts + self.routers
 
     def interfaces(self, node: str) -> tuple[Interface, ...]:
-        """Return a node's interfaces, eth0, eth1 and so on in the order of the links."""
+        """Return a node's interfaces, eth0, eth1 and so on in the order of the links, then of the bridges' hosts."""
         mine = [(end.address, link.mtu) for link in self.links for end in link.ends if end.node == node]
-        return tuple(Interface(f"eth{number}", address, mtu) for number, (address, mtu) in enumerate(mine))
+        mine += [(end.address, DEFAULT_MTU_BYTES) for each in self.bridges for end in each.hosts if end.node == node]
+        own = [Interface(each.name, each.address, DEFAULT_MTU_BYTES) for each in self.bridges if each.router == node]
+        return (*(Interface(f"eth{number}", address, mtu) for number, (address, mtu) in enumerate(mine)), *own)
 
     def interface(self, end: LinkEnd) -> Interface:
         """Return the interface that this end of a link is."""
@@ -134,7 +154,10 @@ class Topology:
         yield from (f"two nodes are called {name}" for name in _repeated(names))
         for link in self.links:
             yield from _link_problems(link, names)
-        addresses = [str(end.address.ip) for link in self.links for end in link.ends]
+        for bridge in self.bridges:
+            yield from _bridge_problems(bridge, names)
+        ends = [end for link in self.links for end in link.ends] + [end for each in self.bridges for end in each.ends]
+        addresses = [str(end.address.ip) for end in ends]
         yield from (f"{address} is there twice" for address in _repeated(addresses))
         for node in self.nodes:
             on_link = [interface.address.network for interface in self.interfaces(node.name)]
@@ -154,6 +177,14 @@ def _link_problems(link: Link, names: list[str]) -> Iterator[str]:
         yield f"{left.address} and {right.address} share a link, but no subnet"
     if not MINIMUM_MTU <= link.mtu <= MAX_BYTES:
         yield f"MTU {link.mtu} between {left.node} and {right.node} is not from {MINIMUM_MTU} to {MAX_BYTES}"
+
+
+def _bridge_problems(bridge: Bridge, names: list[str]) -> Iterator[str]:
+    for end in bridge.ends:
+        if end.node not in names:
+            yield f"a bridge joins {end.node}, which is no node"
+        if end.address.network != bridge.address.network:
+            yield f"{end.address} and {bridge.address} share a bridge, but no subnet"
 
 
 def _repeated(values: list[str]) -> list[str]:

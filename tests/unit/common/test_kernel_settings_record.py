@@ -37,7 +37,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text(f"{value}\n")
     monkeypatch.setattr(kernel_settings, "_SYSCTL", folder)
     monkeypatch.setattr(kernel_settings, "_BOOT_ID", folder / BOOT_ID)
-    monkeypatch.setattr(guard, "install", lambda _names: None)
+    monkeypatch.setattr(guard, "install", lambda _names, _translated: None)
     monkeypatch.setattr(guard, "remove", lambda: None)
     return folder
 
@@ -108,7 +108,7 @@ def test_restoring_without_a_record_changes_nothing(settings: Path, tmp_path: Pa
 def test_a_kernel_without_nftables_is_a_warning(
     settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unsupported(_names: object) -> None:
+    def unsupported(_names: object, _translated: object) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(guard, "install", unsupported)
@@ -132,3 +132,19 @@ def test_shortcomings_name_setting_value_consequence_and_remedy(settings: Path) 
 
 def test_sysctl_names_swap_dots_and_slashes() -> None:
     assert sysctl_name("net/ipv4/conf/eth0.5/arp_ignore") == "net.ipv4.conf.eth0/5.arp_ignore"
+
+
+@pytest.mark.parametrize("own", ["", "8080,9000-9010"])
+def test_the_kernel_takes_no_translated_port_for_itself(settings: Path, tmp_path: Path, own: str) -> None:
+    """The ranges join the administrator's own; when the rules go, or hopwire does, only those are left."""
+    reserved = settings / "net/ipv4/ip_local_reserved_ports"
+    reserved.write_text(f"{own}\n")
+    ports = [guard.TranslatedPorts(1, protocol, 20_000, 59_999) for protocol in (6, 17)]
+    ownership = KernelOwnership(record_path(tmp_path))
+    ownership.take(["eth0"], ports)
+    assert reserved.read_text().strip() == (f"{own},20000-59999" if own else "20000-59999")
+    ownership.take(["eth0"], [])
+    assert reserved.read_text().strip() == own
+    ownership.take(["eth0"], ports)
+    KernelOwnership(record_path(tmp_path)).restore()
+    assert reserved.read_text().strip() == own

@@ -99,7 +99,7 @@ def test_metrics_off_however_yaml_reads_it(text: str) -> None:
             "zzz: 1",
             (
                 "r.yaml:1:1: unknown key 'zzz'; there are: log_level, metrics_listen, interfaces, links, addresses, "
-                "routes, rpc, parameters"
+                "routes, rpc, parameters, nat"
             ),
         ),
         (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.nat_rules import NatRules, NatTimeouts
 from services.common.parameters import ArpParameters, IcmpParameters, InterfacePolicy
 from services.control import config
 from services.control.configuration.settings import ConfiguredRoute
@@ -27,6 +28,20 @@ def test_every_parameter_stands_there_with_its_default(group: str, name: str, de
 
     assert row is not None
     assert row[1] == ("[]" if default == () else f"{default:g}" if isinstance(default, float) else str(default))
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        *((name, field.default) for name, field in NatRules.model_fields.items() if name != "timeouts"),
+        *((f"timeouts.{name}", field.default) for name, field in NatTimeouts.model_fields.items()),
+    ],
+)
+def test_every_setting_of_nat_stands_there_with_its_default(name: str, default: object) -> None:
+    row = re.search(rf"^\| `nat\.{name}` \| `([^`]*)` \|", DOCUMENT, re.MULTILINE)
+
+    assert row is not None
+    assert row[1] == ("[]" if default == () else str(default))
 
 
 @pytest.mark.parametrize(

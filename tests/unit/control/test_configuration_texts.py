@@ -115,6 +115,32 @@ def test_settings_that_come_and_go() -> None:
     assert setting_lines(after, after) == []
 
 
+TRANSLATING = """
+nat:
+  first_port: 30000
+  masquerade: [{interface: eth1}]
+  forward: [{protocol: tcp, address: 192.168.0.1, port: 8080, to: 192.168.1.2, to_port: 80}]
+  timeouts: {udp_s: 120}
+"""
+
+
+def test_rules_of_address_translation_that_come() -> None:
+    before, after = parse("", "r.yaml"), parse(TRANSLATING, "r.yaml")
+    assert setting_lines(before, after) == [
+        "- nat.first_port 20000",
+        "+ nat.first_port 30000",
+        "- nat.timeouts.udp_s 300.0",
+        "+ nat.timeouts.udp_s 120.0",
+        "+ nat.masquerade eth1 ",
+        "+ nat.forward tcp 192.168.0.1 8080 192.168.1.2 80 ",
+    ]
+
+
+def test_rules_of_address_translation_are_saved() -> None:
+    config = parse(TRANSLATING, "r.yaml")
+    assert parse(saved_text(config, mirrored()), "saved.yaml").nat == config.nat
+
+
 def test_routes_of_others_to_a_destination_that_is_named() -> None:
     rib = mirrored()
     named = [route.dst for route in desired(parse("routes: [{dst: 10.5.0.0/16, dev: eth1}]", "r.yaml")).routes]

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.counters import DROPS, Counter
-from services.common.messages import RouteKind
+from services.common.messages import NatFigures, RouteKind
 from services.common.meters import MetersSnapshot
 from services.control.monitoring.collector import MetricsCollector
 from services.control.monitoring.families import LEDGERS
@@ -156,6 +156,7 @@ def test_all_label_sets_are_there_from_the_start() -> None:
         services=tuple(one._replace(measured=FORWARDER) for one in empty.services),
         routes=dict.fromkeys(get_args(RouteKind), 1),
         origins=SNAPSHOT.origins,
+        nat=NatFigures(sessions={"udp": 1}, capacity=64, ports={"192.168.0.1": {"udp": 1}}),
     )
     assert set(scraped(busy)) == set(samples), "traffic adds no series"
 
@@ -177,5 +178,23 @@ def test_names_and_labels_follow_the_rules() -> None:
         labels = {label for sample in metric.samples for label in sample.labels}
         assert labels <= {
             *("interface", "reason", "cause", "message", "state", "service", "process", "stage", "le"),
-            *("kind", "origin", "version", "python"),
+            *("kind", "origin", "version", "python", "session", "protocol"),
         }
+
+
+def test_address_translation_over_all_outside_addresses() -> None:
+    """Sessions by protocol and state, ports by protocol: refusals are among the drops."""
+    figures = NatFigures(
+        sessions={"tcp established": 3, "udp": 1},
+        capacity=64,
+        ports={"192.168.0.1": {"tcp": 2, "udp": 1, "icmp": 0}, "192.168.0.9": {"tcp": 5, "udp": 0, "icmp": 4}},
+    )
+    forwarder = ServiceMetrics("forwarder", "forwarder", True, True, MetersSnapshot({"NAT_SESSIONS_OPENED": 9}))
+    samples = scraped(SNAPSHOT._replace(nat=figures, services=(forwarder,)))
+    assert value(samples, "nat_sessions", session="tcp_established") == 3
+    assert value(samples, "nat_sessions", session="udp") == 1
+    assert value(samples, "nat_sessions", session="icmp") == 0
+    assert value(samples, "nat_sessions_limit") == 64
+    assert value(samples, "nat_sessions_opened_total") == 9
+    ports = [value(samples, "nat_ports_in_use", protocol=name) for name in ("tcp", "udp", "icmp")]
+    assert (ports, value(samples, "nat_outside_addresses")) == ([7, 1, 4], 2)

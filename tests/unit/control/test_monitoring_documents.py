@@ -58,7 +58,7 @@ def test_the_dashboards_are_those_of_the_generator(tmp_path: Path) -> None:
     subprocess.run([sys.executable, MONITORING / "grafana" / "generate.py", tmp_path], check=True, timeout=60)
     written = {path.name: path.read_text(encoding="utf-8") for path in DASHBOARDS}
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == written
-    names = {"overview", "drops", "interfaces", "routes", "neighbours", "pipeline", "services"}
+    names = {"overview", "drops", "interfaces", "routes", "neighbours", "pipeline", "nat", "services"}
     assert {path.stem for path in DASHBOARDS} == names
 
 

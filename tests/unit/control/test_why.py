@@ -6,7 +6,7 @@ import pytest
 
 from services.common.counters import Counter
 from services.common.parameters import InterfacePolicy
-from services.control.why import Datagram, Facts, Hop, explain
+from services.control.why import Datagram, Endpoints, Facts, Hop, explain
 
 HOP = Hop("eth1", int(IPv4Address("10.0.1.9")), silent=False)
 FORWARDED = Facts(
@@ -163,3 +163,30 @@ def test_what_stops_a_datagram_and_what_would_change_it(facts: Facts, needles: l
 def test_any_verdict_has_a_sentence() -> None:
     for verdict in Counter:
         assert len(explain(datagram(), dropped(verdict)).sentences) >= 2, verdict
+
+
+def test_what_is_translated_is_said_before_the_route_that_it_takes() -> None:
+    outside, server = int(IPv4Address("10.0.1.1")), int(IPv4Address("198.51.100.7"))
+    told = explain(datagram(), FORWARDED._replace(leaving=Endpoints(outside, 20_001, server, 53)))
+    assert told.sentences[1:3] == [
+        "Address translation makes it one from 10.0.1.1 port 20001 to 198.51.100.7 port 53 (RFC 3022).",
+        "The route 198.51.0.0/16 matches: via 10.0.1.9 dev eth1.",
+    ]
+    assert "control-cli nat show" in told.commands
+    as_it_came = Endpoints(int(IPv4Address("10.0.0.2")), 49_152, server, 53)
+    assert explain(datagram(), FORWARDED._replace(leaving=as_it_came)) == explain(datagram(), FORWARDED)
+
+
+def test_a_forwarded_port_leads_to_a_host_on_a_link() -> None:
+    web = int(IPv4Address("192.168.1.2"))
+    facts = FORWARDED._replace(
+        leaving=Endpoints(int(IPv4Address("10.0.0.2")), 49_152, web, 80), prefix="192.168.1.0/24", next_hop=web
+    )
+    assert "The route 192.168.1.0/24 matches: on the link of eth1." in explain(datagram(), facts).sentences
+
+
+def test_what_translation_drops_names_the_reason_and_the_rule_that_would_let_it_in() -> None:
+    told = explain(datagram(), dropped(Counter.DROP_NAT_NO_SESSION))
+    assert Counter.DROP_NAT_NO_SESSION.text in told.sentences[-1]
+    assert told.commands == ["control-cli nat add udp 198.51.100.7 port 53 to HOST", "control-cli nat show"]
+    assert explain(datagram(), dropped(Counter.DROP_NAT_PORTS_FULL)).commands == ["control-cli nat show"]

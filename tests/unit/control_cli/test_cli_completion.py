@@ -11,7 +11,7 @@ ROUTE_TYPES = ["prohibit", "unreachable", "blackhole", "unicast"]
 POLICY_WORDS = ["reverse-path", "martians", "directed-broadcast", "redirects", "proxy-arp"]
 OBJECTS = [
     *("addr", "route", "neigh", "link", "monitor", "counters", "status", "show", "top", "config"),
-    *("capture", "drops", "trace", "why", "keygen", "version", "help"),
+    *("nat", "capture", "drops", "trace", "why", "keygen", "version", "help"),
 ]
 KERNEL_TYPES = [
     *("unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", "nat")

@@ -221,8 +221,8 @@ DEVICE = "the name of an interface (15 bytes at most, no space, slash or colon) 
 LINK_WORDS = "up, down, mtu, address, reverse-path, martians, directed-broadcast, redirects or proxy-arp is expected"
 
 OBJECTS = (
-    "an object is expected: addr, route, neigh, link, monitor, counters, status, show, top, config, capture, drops, "
-    "trace, why, keygen, version or help"
+    "an object is expected: addr, route, neigh, link, monitor, counters, status, show, top, config, nat, capture, "
+    "drops, trace, why, keygen, version or help"
 )
 SELECTORS = "table, protocol, scope, type, dev, via, root or match is expected"
 

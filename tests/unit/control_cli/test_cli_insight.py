@@ -189,6 +189,23 @@ class TestTrace:
         assert lines[-1] == "  sent          by eth1, 42 bytes, 65 us after receipt"
         assert "  route         ok: 198.51.0.0/16 to 10.0.1.9 dev eth1" in lines
 
+    def test_a_translated_frame_is_known_by_what_it_leaves_as(self) -> None:
+        book = TraceBook(2)
+        way = {"out_interface": ETH1, "next_hop": 0x0A000109, "mtu": 1500, "has_mac": 1}
+        leaving = {"source": 0xCB007101, "destination": 0xC6336407}  # 203.0.113.1, 198.51.100.7
+        sent = frame(ttl=63)[:26] + bytes([203, 0, 113, 1]) + frame(ttl=63)[30:]
+        book.feed([received(Counter.FORWARDED, **way, **leaving), later(tap.SENT, sent)], 0.0)
+        (traced,) = book.take(0.0)
+        assert [record.data for record in traced.sent] == [sent]
+        result = shown(traced, NAMES.__getitem__, None)
+        assert result["leaves_as"] == ["203.0.113.1", "198.51.100.7"]
+        assert "  translation   ok: leaves as 203.0.113.1 > 198.51.100.7" in text(result).splitlines()
+        book.feed([received(Counter.OPTIONS_FILLED, **way, **leaving)], 1.0)
+        as_it_came = later(tap.DROPPED, frame(), verdict=int(Counter.DROP_OPTION_MALFORMED))
+        book.feed([as_it_came], 1.0)  # the slow path drops it as it came
+        assert [one.dropped for one in book.take(1.0)] == [as_it_came]
+        assert book.is_done
+
 
 class TestSummary:
     def test_lines(self) -> None:

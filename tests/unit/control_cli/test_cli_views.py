@@ -284,3 +284,48 @@ def test_details_of_a_link_are_its_policy() -> None:
             "off        UP"
         ),
     ]
+
+
+def test_address_translation() -> None:
+    """Rules, the table's fill, and sessions: who began each, what it leaves as, there and back."""
+    session = {
+        "protocol": "tcp",
+        "state": "tcp established",
+        "original": {"src": "192.168.1.2", "sport": 1025, "dst": "198.51.100.7", "dport": 80},
+        "reply": {"src": "198.51.100.7", "sport": 80, "dst": "192.168.0.1", "dport": 20001},
+        "age_s": 12.3,
+        "idle_s": 1.0,
+        "expires_s": 7439.0,
+        "packets": [3, 2],
+        "bytes": [180, 120],
+    }
+    result = {
+        "rules": [
+            {"kind": "masquerade", "interface": "eth1", "inside": [], "addresses": [], "configured": True},
+            {
+                "kind": "forward",
+                "protocol": "udp",
+                "address": "192.168.0.1",
+                "port": 53,
+                "to": "192.168.1.3",
+                "to_port": 5353,
+                "configured": False,
+            },
+        ],
+        "table": {
+            "states": {"tcp established": 1, "udp": 0},
+            "capacity": 16,
+            "problems": [],
+            "ports": [{"address": "192.168.0.1", "tcp": 1, "udp": 0, "icmp": 0}],
+        },
+        "sessions": [session],
+        "next": 0,
+    }
+    lines = shown("nat.show", result)
+    assert "masquerade  out of eth1         -                 configuration" in lines
+    assert "forward     udp 192.168.0.1:53  192.168.1.3:5353  nat add" in lines
+    assert lines[-1].split() == [
+        *("tcp", "established", "192.168.1.2:1025", "198.51.100.7:80", "192.168.0.1:20001", "198.51.100.7:80"),
+        *("12", "s", "7439", "s", "3/2", "180/120"),
+    ]
+    assert shown("nat.sessions", {"sessions": [session], "next": 7})[-1] == "nat sessions first 7"

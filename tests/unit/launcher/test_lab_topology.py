@@ -25,7 +25,7 @@ def link(left: str, left_address: str, right: str, right_address: str, mtu: int 
 
 def walk(topology: Topology, source: str, destination: IPv4Address) -> list[str]:
     """Follow the routes by longest prefix from a node to the owner of an address; return the nodes passed."""
-    owners = {end.address.ip: end.node for one in topology.links for end in one.ends}
+    owners = {end.address.ip: end.node for one in (*topology.links, *topology.bridges) for end in one.ends}
     routes = {node.name: node.routes for node in topology.nodes}
     path = [source]
     while path[-1] != owners[destination]:
@@ -43,11 +43,13 @@ def walk(topology: Topology, source: str, destination: IPv4Address) -> list[str]
 
 class TestShippedTopologies:
     def test_names(self) -> None:
-        assert list(TOPOLOGIES) == ["pair", "three-routers", "ospf-ring", "bgp-ecmp"]
+        assert list(TOPOLOGIES) == ["pair", "three-routers", "nat", "ospf-ring", "bgp-ecmp"]
         assert named_topology("three-routers") is THREE_ROUTERS
 
     def test_unknown_name_lists_the_known(self) -> None:
-        with pytest.raises(HopwireError, match="'ring' does not exist; choose one of: pair, three-routers, ospf-ring"):
+        with pytest.raises(
+            HopwireError, match="'ring' does not exist; choose one of: pair, three-routers, nat, ospf-ring"
+        ):
             named_topology("ring")
 
     def test_paths_of_pair(self) -> None:
@@ -88,7 +90,7 @@ class TestShippedTopologies:
 
     @pytest.mark.parametrize("topology", [OSPF_RING, BGP_ECMP], ids=attrgetter("name"))
     def test_daemons_name_only_addresses_of_the_topology(self, topology: Topology) -> None:
-        known = {str(end.address.ip) for one in topology.links for end in one.ends}
+        known = {str(end.address.ip) for one in (*topology.links, *topology.bridges) for end in one.ends}
         known |= {str(network.network_address) for network in topology.host_networks}
         for router in topology.routers:
             for daemon in router.daemons:
@@ -97,7 +99,7 @@ class TestShippedTopologies:
     @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=attrgetter("name"))
     def test_picture_shows_every_node_and_address_and_no_other(self, topology: Topology) -> None:
         words = {word for word in topology.picture.replace("-", " ").split() if word not in "|+"}
-        addresses = {str(end.address.ip) for one in topology.links for end in one.ends}
+        addresses = {str(end.address.ip) for one in (*topology.links, *topology.bridges) for end in one.ends}
         assert words == addresses | {node.name for node in topology.nodes}
         assert topology.picture.isascii()
         assert max(map(len, topology.picture.splitlines())) <= 80
