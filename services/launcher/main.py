@@ -85,6 +85,9 @@ def bench(
         bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
     ] = False,
     nat: Annotated[bool, typer.Option("--nat", help="Measure what address translation costs instead.")] = False,
+    observed: Annotated[
+        bool, typer.Option("--observed", help="Measure what observers leave of the 60-byte rate instead.")
+    ] = False,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
     if full_table:
@@ -99,6 +102,10 @@ def bench(
         from services.launcher.bench.nat import run_nat  # noqa: PLC0415
 
         return _to_exit(lambda: run_nat(seconds=seconds, rounds=rounds, as_json=json))
+    if observed:
+        from services.launcher.bench.observed import run_observed  # noqa: PLC0415
+
+        return _to_exit(lambda: run_observed(seconds=seconds, rounds=rounds, as_json=json))
     from services.launcher.bench.command import run_bench  # noqa: PLC0415
 
     return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))
