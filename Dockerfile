@@ -94,7 +94,7 @@ ENTRYPOINT ["python3", "-m", "services.container.keep", "forwarder"]
 FROM base AS host
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-    iperf3 iproute2 iputils-ping tcpdump traceroute \
+    curl iperf3 iproute2 iputils-ping tcpdump traceroute \
     && rm -rf /var/lib/apt/lists/*
 COPY --chmod=755 deploy/docker/lab-host /usr/local/bin/lab-host
 HEALTHCHECK NONE
