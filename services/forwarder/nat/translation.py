@@ -66,6 +66,8 @@ STRANGER: Final = 9
 """To a mapping, of one whom the mapping has not sent to."""
 UNKNOWN_ERROR: Final = 10
 """An ICMP error whose quote is short, lies, or is of no session."""
+REFUSED: Final = 11
+"""It was to begin a session and may not, and the slow path tells its sender so (RFC 5508 REQ-8)."""
 
 _FORWARDED: Final = int(Counter.FORWARDED)
 _UNRESOLVED: Final = int(Counter.HANDED)
