@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="suites", description="Which rows of the conformance tables hold.")
     names = {suite.directory.name: suite for suite in SUITES}
     parser.add_argument("suite", nargs="*", metavar="SUITE", help=f"of {', '.join(names)}; by default all")
-    parser.add_argument("--with-load", action="store_true", help="with 20,000 datagrams a second beside the first suite")
+    parser.add_argument("--with-load", action="store_true", help="with 20,000 datagrams a second beside the first")
     parser.add_argument("--markdown", action="store_true", help="print the tables as the documents have them")
     options = parser.parse_args()
     unknown = set(options.suite) - set(names)

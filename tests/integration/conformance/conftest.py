@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from conformance.network import Load, Network
-from conformance.router import running
 from conformance.options import option
+from conformance.router import running
 
 
 @pytest.fixture(scope="package")

@@ -6,5 +6,5 @@ import pytest
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:
-    """Return an option; the default where pytest runs on all tests, and has not read the conftest.py that defines it."""
+    """Return an option; the default where pytest runs on all tests, and has not read what defines it."""
     return config.getoption(name, default)

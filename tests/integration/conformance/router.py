@@ -191,7 +191,8 @@ class HopwireRouter(RouterUnderTest):
         before = self.control.counts()
         yield
         grown = self.control.counts().since(before)
-        assert {name: grown.get(name, 0) for name in counters} == counters
+        seen = {name: grown.get(name, 0) for name in counters}
+        assert seen == counters, f"counted {seen}, not {counters}; of all drops {grown}"
 
 
 class KernelRouter(RouterUnderTest):

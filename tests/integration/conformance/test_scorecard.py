@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from scorecard import Row, as_markdown, as_text, holds, table, verdicts
 
 from conformance.rows import ROWS, row_of
-from scorecard import Row, as_markdown, as_text, holds, table, verdicts
 
 ALL_PASS = {row.number: "pass" for row in ROWS}
 
@@ -68,7 +68,8 @@ def test_the_exit_status(hopwire: str, kernel: str, good: bool) -> None:
 
 
 def test_text() -> None:
-    lines = as_text(table(ROWS, {"hopwire": ALL_PASS, "kernel": {**ALL_PASS, "30": "differs", "31": "fail"}})).splitlines()
+    by_router = {"hopwire": ALL_PASS, "kernel": {**ALL_PASS, "30": "differs", "31": "fail"}}
+    lines = as_text(table(ROWS, by_router)).splitlines()
     assert lines[0].split() == ["row", "requirement", "source", "hopwire", "kernel"]
     assert re.fullmatch(r"30 +169\.254/16 is not forwarded +RFC 3927 2\.7 +pass +differs", lines[31])
     assert re.fullmatch(r" +47 rows +47 pass +45 pass, 1 differs, 1 fail", lines[-1])

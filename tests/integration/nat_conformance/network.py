@@ -13,6 +13,8 @@ from scapy.packet import Packet
 from nat_conformance.messages import Endpoint, check, ends, udp
 from nat_conformance.router import OUT, OUT2, TranslatingRouter
 
+_LINKS: Final = 10  # 10.0.N.0/24 is the link of station N
+_FAR: Final = 17  # 172.17.0.0/16 and the two behind it lie behind the stations
 _SENTINEL_PORTS: Final = (33_000, 33_001)
 
 
@@ -34,7 +36,7 @@ class NatNetwork(Network):
         return datagram, arrives(datagram, to=hosts[receiver.name])
 
     def port(self) -> int:
-        """Return an even port that no test had before, of those that are given out; the odd one above is free as well."""
+        """Return an even port of those that are given out, free and never used before; and so is the odd one above."""
         return next(self._ports)
 
     def inside(self, station: Station | None = None, port: int | None = None) -> Endpoint:
@@ -47,7 +49,8 @@ class NatNetwork(Network):
 
     def host_station(self, address: str) -> Station:
         """Return the station that plays a host."""
-        return self.stations[int(address.split(".")[1]) - 17]
+        first, second, third, _ = map(int, address.split("."))
+        return self.stations[third - 1 if first == _LINKS else second - _FAR]
 
     # what is sent must come out once, and translated right
 
@@ -128,9 +131,7 @@ def arrives(datagram: Packet | bytes, to: str | None = None) -> Wanted:
     key = (data[4:6], data[9:10])
     destination = bytes(map(int, to.split("."))) if to else None
     return lambda frame: (
-        frame[12:14] == IPV4
-        and (frame[18:20], frame[23:24]) == key
-        and destination in (None, frame[30:34])
+        frame[12:14] == IPV4 and (frame[18:20], frame[23:24]) == key and destination in (None, frame[30:34])
     )
 
 
@@ -138,5 +139,5 @@ def answers(datagram: Packet) -> Wanted:
     """Any frame of the router's own to the sender of a datagram, of the same protocol: a reset, an answer."""
     data = bytes(datagram)
     return lambda frame: (
-        frame[12:14] == IPV4 and frame[23:24] == data[9:10] and frame[30:34] == data[12:16] and frame[26:30] == data[16:20]
+        (frame[12:14], frame[23:24]) == (IPV4, data[9:10]) and frame[26:34] == data[16:20] + data[12:16]
     )

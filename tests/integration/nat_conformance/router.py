@@ -57,6 +57,10 @@ class TranslatingRouter(RouterUnderTest):
     def shown(self, protocol: str, inside: Endpoint) -> list[Shown]:
         """Return what the router tells of the sessions that an inside endpoint has begun."""
 
+    @abstractmethod
+    def wait_until_none_waits(self) -> None:
+        """Wait until no fragment waits for its first one any more."""
+
     def wait_until_ended(self, protocol: str, inside: Endpoint, limit_s: float = 20.0) -> None:
         """Wait until no session of an inside endpoint is left."""
         wait_for(f"no session of {inside}", lambda: not self.shown(protocol, inside), limit_s)
@@ -93,6 +97,9 @@ class HopwireTranslator(HopwireRouter, TranslatingRouter):
             self.control.ask("config.apply", text=CONFIGURATION, source="of before")
             self._follow()
 
+    def wait_until_none_waits(self) -> None:
+        wait_for("no fragment waits", lambda: self.control.counts().get("WAITING") == 0)
+
     def shown(self, protocol: str, inside: Endpoint) -> list[Shown]:
         own = {"src": inside[0], "sport": inside[1]}
         found: list[Shown] = []
@@ -110,7 +117,7 @@ class HopwireTranslator(HopwireRouter, TranslatingRouter):
 class KernelTranslator(KernelRouter, TranslatingRouter):
     """Linux with conntrack and nft's masquerade, and nothing else: the control group.
 
-    It has no settings for mapping, filtering, or the number of sessions of a namespace: the rows that ask for them differ.
+    It has no settings for mapping and filtering, nor for the sessions of a namespace: rows that ask for them differ.
     """
 
     idle_resolution_s = 1.0
@@ -126,11 +133,10 @@ class KernelTranslator(KernelRouter, TranslatingRouter):
 
     def _write(self, nat: Mapping[str, Any]) -> None:
         """Write the ruleset anew; connections go on."""
-        after = [f'oifname "{OUTSIDE}" snat to {one["outside"]}' for one in nat.get("one_to_one", ())]
-        after = [
-            f'ip saddr {one["inside"]} {rule}' for one, rule in zip(nat.get("one_to_one", ()), after, strict=True)
-        ]
-        before = [f"ip daddr {one['outside']} dnat to {one['inside']}" for one in nat.get("one_to_one", ())]
+        before, after = [], []
+        for one in nat.get("one_to_one", ()):
+            before.append(f"ip daddr {one['outside']} dnat to {one['inside']}")
+            after.append(f'oifname "{OUTSIDE}" ip saddr {one["inside"]} snat to {one["outside"]}')
         for one in nat.get("forward", ()):
             target = f"{one['to']}:{one.get('to_port', one['port'])}"
             before.append(f"ip daddr {one['address']} {one['protocol']} dport {one['port']} dnat to {target}")
@@ -143,11 +149,11 @@ class KernelTranslator(KernelRouter, TranslatingRouter):
                 f'oifname "{OUTSIDE}" meta l4proto {{ tcp, udp }} masquerade to :{nat["first_port"]}-{nat["last_port"]}'
             )
         after.append(f'oifname "{OUTSIDE}" masquerade')
-        self._nft(
-            "table ip translation; delete table ip translation; table ip translation {"
-            f" chain before {{ type nat hook prerouting priority dstnat; {'; '.join(before)}{';' if before else ''} }}"
-            f" chain after {{ type nat hook postrouting priority srcnat; {'; '.join(after)}; }} }}"
-        )
+        chains = {"before": ("prerouting priority dstnat", before), "after": ("postrouting priority srcnat", after)}
+        lines = ["table ip translation", "delete table ip translation", "table ip translation {"]
+        for chain, (hook, rules) in chains.items():
+            lines += [f"chain {chain} {{", f"type nat hook {hook};", *rules, "}"]
+        self._nft("\n".join([*lines, "}"]))
 
     def _sysctl(self, name: str) -> int:
         with netns.inside(self.lab.namespace("router")):
@@ -166,6 +172,9 @@ class KernelTranslator(KernelRouter, TranslatingRouter):
             self.set_kernel(before)
             self._write({})
 
+    def wait_until_none_waits(self) -> None:
+        pass  # what it holds is in nobody's way
+
     def shown(self, protocol: str, inside: Endpoint) -> list[Shown]:
         """Read /proc/net/nf_conntrack: ipv4 2 udp 17 REMAINING [STATE] src= dst= sport= dport= …"""
         with netns.inside(self.lab.namespace("router")):
@@ -177,14 +186,14 @@ class KernelTranslator(KernelRouter, TranslatingRouter):
             fields = dict(reversed([word.split("=", 1) for word in words if "=" in word]))  # the first of each counts
             own = (fields.get("src"), fields.get(name)) == (inside[0], str(inside[1]))
             if words[3] == _NUMBERS[protocol] and own:
-                lifetime = self._timeout_of(protocol, words, answered="[UNREPLIED]" not in words)
+                lifetime = self._timeout_of(protocol, words, streaming="[ASSURED]" in words)
                 found.append(Shown(lifetime - int(words[4]), lifetime))
         return found
 
-    def _timeout_of(self, protocol: str, words: list[str], *, answered: bool) -> int:
+    def _timeout_of(self, protocol: str, words: list[str], *, streaming: bool) -> int:
         if protocol == "tcp":
             return self._sysctl(f"tcp_timeout_{words[5].lower()}")
-        return self._sysctl("icmp_timeout" if protocol == "icmp" else f"udp_timeout{'_stream' if answered else ''}")
+        return self._sysctl("icmp_timeout" if protocol == "icmp" else f"udp_timeout{'_stream' if streaming else ''}")
 
 
 @contextmanager

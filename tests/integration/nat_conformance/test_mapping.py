@@ -1,4 +1,4 @@
-"""Which outside endpoint an inside one gets: RFC 4787 section 4, RFC 5382 sections 4.1 and 7.1, RFC 5508 section 3.1."""
+"""Which outside endpoint an inside one gets: RFC 4787 section 4, RFC 5382 4.1 and 7.1, RFC 5508 3.1."""
 
 import pytest
 
@@ -10,11 +10,11 @@ HOSTS = 8
 POOL_HOSTS = 16
 
 
-def with_taken_port(net: NatNetwork, odd: int = 0) -> Endpoint:
-    """Return a new inside endpoint behind h2 whose port another inside host has outside."""
-    port = net.port() + odd
-    assert net.mapped(net.inside(port=port), net.outside()) == (OUT, port)
-    return net.inside(net.h2, port)
+def with_taken_port(net: NatNetwork, odd: int = 0) -> tuple[Endpoint, Endpoint]:
+    """Return a new inside endpoint behind h2 whose port another inside host has outside, and whom that one talks to."""
+    port, remote = net.port() + odd, net.outside()
+    assert net.mapped(net.inside(port=port), remote) == (OUT, port)
+    return net.inside(net.h2, port), remote
 
 
 def test_rfc4787_req01_one_outside_endpoint_for_all_destinations(net: NatNetwork) -> None:
@@ -25,7 +25,7 @@ def test_rfc4787_req01_one_outside_endpoint_for_all_destinations(net: NatNetwork
 
 
 def test_rfc4787_req01_also_where_the_port_is_taken(net: NatNetwork) -> None:
-    inside, remote = with_taken_port(net), net.outside()
+    inside, remote = with_taken_port(net)
     outside = net.mapped(inside, remote)
     assert outside[1] != inside[1]
     assert net.mapped(inside, (remote[0], 7001)) == outside
@@ -70,7 +70,7 @@ def test_rfc4787_req03a_high_ports_stay_high(net: NatNetwork, port: int) -> None
 @pytest.mark.linux_differs("it takes no notice of parity")
 @pytest.mark.parametrize("odd", [0, 1])
 def test_rfc4787_req04_parity_where_the_port_is_taken(net: NatNetwork, odd: int) -> None:
-    taken, remote = with_taken_port(net, odd), net.outside()
+    taken, remote = with_taken_port(net, odd)
     for _ in range(HOSTS):
         assert net.mapped(net.inside(net.h2, taken[1]), remote)[1] % 2 == odd
 

@@ -32,7 +32,8 @@ def test_every_row_that_applies_has_a_test() -> None:
 def test_every_requirement_has_a_row() -> None:
     """RFC 4787 has 14, RFC 5382 and RFC 5508 have 10 and 11."""
     requirements = {re.sub("[a-z]$", "", row.number) for row in ROWS if not row.number.startswith("B")}
-    assert requirements == {f"{rfc}-{n}" for rfc, last in ((4787, 14), (5382, 10), (5508, 11)) for n in range(1, last + 1)}
+    last = {4787: 14, 5382: 10, 5508: 11}
+    assert requirements == {f"{rfc}-{number}" for rfc in last for number in range(1, last[rfc] + 1)}
 
 
 def test_a_row_belongs_to_the_suite_of_its_file() -> None:
