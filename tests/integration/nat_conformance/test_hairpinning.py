@@ -1,4 +1,4 @@
-"""Inside hosts that reach each other by outside endpoints: RFC 4787 section 6, RFC 5382 7.2, RFC 5508 4.3 and 5."""
+"""Inside hosts that reach each other by outside endpoints: RFC 4787 section 6, RFC 5382 7.2, RFC 5508 5."""
 
 import pytest
 from conformance.datagrams import after_hop

@@ -1,4 +1,4 @@
-"""How long sessions last, and what renews them: RFC 4787 section 4.3, RFC 5382 section 5, RFC 5508 sections 3.2, 4.2.
+"""How long sessions last, and what renews them: RFC 4787 section 4.3, RFC 5382 section 5, RFC 5508 sections 3.2, 4.3.
 
 Lifetimes are compared with what the router tells of its sessions; that they hold is tried with short ones.
 """
