@@ -29,7 +29,8 @@ from services.common.observation import observe
 from services.common.observer import OBSERVER, Observer
 from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
-from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
+from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, Batch, Queues, forward_batch
+from services.forwarder.rationing import TO_ARP, TO_SLOW_PATH
 from services.forwarder.resolution import TABLES, TableArrays
 
 # Columns of the table of rings: addresses in this process, and what belongs to the interface

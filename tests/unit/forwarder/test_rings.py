@@ -20,7 +20,8 @@ from services.common.meters import Meter
 from services.common.observer import Observing
 from services.common.system_calls import watch
 from services.forwarder.egress import Egress
-from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_start, make_batch, make_queues
+from services.forwarder.pipeline import BATCH, counter_start, make_batch, make_queues
+from services.forwarder.rationing import TO_ARP, TO_SLOW_PATH
 from services.forwarder.rings import (
     MESSAGES,
     OUT_OF_BOUNDS,
