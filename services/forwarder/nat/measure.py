@@ -58,12 +58,12 @@ def _fill(translator: Translator, sessions: int) -> int:
 
 
 def _pauses_ms(translator: Translator, now: float) -> list[float]:
-    """Let upkeep go on until all sessions have ended; return how long each of its calls took."""
+    """Let upkeep go on until all sessions have ended; return the CPU time of each call."""
     pauses = []
     while translator.sessions_in_use:
-        began = time.perf_counter()
+        began = time.thread_time()
         translator.keep_house(now)
-        pauses.append((time.perf_counter() - began) * 1e3)
+        pauses.append((time.thread_time() - began) * 1e3)
         now += _ROUND_S
     return pauses
 
@@ -94,9 +94,9 @@ def _quiet_pauses_ms(translator: Translator) -> list[float]:
     """Let upkeep go over the whole table once while no session ends."""
     pauses = []
     for _ in range(MAX_SESSIONS // 4096 + 1):
-        began = time.perf_counter()
+        began = time.thread_time()
         translator.keep_house(2.0)
-        pauses.append((time.perf_counter() - began) * 1e3)
+        pauses.append((time.thread_time() - began) * 1e3)
     return pauses
 
 
