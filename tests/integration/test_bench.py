@@ -35,10 +35,10 @@ def test_everything_at_once(tmp_path: Path) -> None:
     prefixes, file = tmp_path / "prefixes.txt", tmp_path / "bench.json"
     prefixes.write_text("".join(f"20.{number}.0.0/16\n" for number in range(200)) + "21.0.0.0/8\n21.0.1.0/24\n")
     search = ("--loss-free", "--trial-seconds", "0.1", "--latency")
-    done = bench("--table", str(prefixes), "--interfaces", "2", *search, "--output", str(file))
+    done = bench("--table", str(prefixes), *search, "--output", str(file))
 
     found = document(done, file)
-    assert (found["routes"], found["options"]["interfaces"]) == (202, 2)
+    assert (found["routes"], found["options"]["rounds"]) == (202, 1)
     assert set(found["samples"]) == MODES
     latencies = {f"rtt_{load}_p{percent}" for load in (10, 50, 90) for percent in (50, 90, 99)}
     for mode, (values,) in found["samples"].items():
@@ -55,13 +55,14 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert found["ratios"]["kernel"]["packets_60"] > 0
     for title in ("60-byte frames, k/s", "60-byte frames, loss-free, k/s", "RTT at 90 % load, 99th percentile, µs"):
         assert f"│ {title} " in done.stdout
-    assert "202 routes, from 2 hosts at once" in done.stdout
+    assert "202 routes, from one host" in done.stdout
 
 
 def test_a_prefix_file_that_is_none(tmp_path: Path) -> None:
     done = bench("--table", str(tmp_path / "nothing"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nothing: No such file or directory" in done.stderr
+    assert "No such file or directory" in done.stderr
+    assert done.stderr.endswith("; name another file\n")
     (tmp_path / "empty").write_text("2001:db8::/32\n")
     done = bench("--table", str(tmp_path / "empty"))
     assert (done.returncode, done.stderr) == (

@@ -139,7 +139,7 @@ def notes(samples: Samples, repeated: Mapping[str, int], kernel: str) -> Iterato
         )
     if any(repeated.values()):
         counts = ", ".join(f"{mode} {count}" for mode, count in repeated.items())
-        yield f"Trials that lost at most 0.1 % of their frames, and were made once more: {counts}."
+        yield f"Trials that lost at most 0.1 %, or in which the generator fell short, and that were made again: {counts}."
     middle = medians(samples)
     for mode, values in middle.items():
         for load in LOADS:

@@ -8,7 +8,10 @@ from typing import Final, NamedTuple
 RESOLUTION: Final = 0.02
 """The search ends when what is known to be lost is as near to what is known to pass, as a share of where it began."""
 FEW: Final = 0.001
-"""A trial that loses at most this share is made once more: a pause of a virtual machine loses as much at any rate."""
+"""A trial that loses at most this share is made once more: a pause of a virtual machine loses as much at any rate.
+
+So is one that loses nothing, but in which the generator fell short of its rate.
+"""
 
 
 class Outcome(NamedTuple):
@@ -37,7 +40,7 @@ class Throughput:
     rate: float
     """The highest offered load of which nothing was lost; 0 if there was none."""
     lossy: float
-    """The lowest load of which something was lost; `rate` itself if the generator cannot offer more."""
+    """The lowest load of which something was lost, and none less passed; `rate` itself if no more can be offered."""
     trials: tuple[Trial, ...]
     """In the order in which they were made; a repeated one is there twice."""
 
@@ -51,7 +54,7 @@ def search(attempt: Callable[[float], Outcome], highest: float) -> Throughput:
 
     def trial(rate: float) -> Trial:
         trials.append(Trial(rate, *attempt(rate)))
-        if 0 < trials[-1].lost <= FEW * trials[-1].sent:
+        if 0 < trials[-1].lost <= FEW * trials[-1].sent or _fell_short(trials[-1]):
             trials.append(Trial(rate, *attempt(rate)))
         return trials[-1]
 
@@ -59,14 +62,19 @@ def search(attempt: Callable[[float], Outcome], highest: float) -> Throughput:
     while True:
         done = trial(rate)
         if done.lost:
-            lossy = rate
+            lossy = done.offered if passed < done.offered < rate else rate
         else:
             passed = max(passed, done.offered)
-            if rate == highest or done.offered < rate * (1 - RESOLUTION):  # no more can be offered
+            if rate == highest or _fell_short(done):  # no more can be offered
                 return Throughput(passed, passed, tuple(trials))
         if lossy - passed <= RESOLUTION * highest:
             return Throughput(passed, lossy, tuple(trials))
         rate = (passed + lossy) / 2
+
+
+def _fell_short(trial: Trial) -> bool:
+    """Tell whether the generator could not offer what it was to, though nothing was lost."""
+    return trial.lost == 0 and trial.offered < trial.intended * (1 - RESOLUTION)
 
 
 def repeats(trials: Sequence[Trial]) -> int:

@@ -109,6 +109,6 @@ def test_notes() -> None:
     }
     bound, repeated, lost, busy = report.notes(samples, {"kernel": 0, "hopwire": 2}, "kernel")
     assert bound.startswith("≥: a lower bound")
-    assert "made once more: kernel 0, hopwire 2." in repeated
+    assert "made again: kernel 0, hopwire 2." in repeated
     assert lost == "hopwire lost 12 % of the pings at 90 % load; its RTTs are of the others."
     assert busy == "This machine was not quiet: with no traffic, other work took 31 % of a core."

@@ -45,7 +45,27 @@ def test_a_generator_that_cannot_offer_more_ends_the_search() -> None:
 
     found = search(attempt, 400_000.0)
     assert (found.rate, found.lossy) == (150_000.0, 150_000.0)
-    assert [trial.intended for trial in found.trials] == [400_000.0, 200_000.0]
+    assert [trial.intended for trial in found.trials] == [400_000.0, 200_000.0, 200_000.0]
+
+
+def test_a_generator_that_falls_short_once_does_not_end_the_search() -> None:
+    made = 0
+
+    def attempt(rate: float) -> Outcome:
+        nonlocal made
+        made += 1
+        return router(250_000.0, 150_000.0 if made == 2 else 1e9)(rate)
+
+    found = search(attempt, 400_000.0)
+    assert found.rate == search(router(250_000.0), 400_000.0).rate
+    assert repeats(found.trials) == 1
+
+
+def test_what_was_really_sent_is_what_was_lost() -> None:
+    """The generator was to send 400,000 a second and sent 300,000: more than that need not be tried."""
+    found = search(router(250_000.0, 300_000.0), 400_000.0)
+    assert [trial.intended for trial in found.trials[:3]] == [400_000.0, 150_000.0, 225_000.0]
+    assert found.rate <= 250_000.0 < found.lossy <= 300_000.0
 
 
 class Hiccups:
