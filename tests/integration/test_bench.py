@@ -42,7 +42,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert set(found["samples"]) == MODES
     latencies = {f"rtt_{load}_p{percent}" for load in (10, 50, 90) for percent in (50, 90, 99)}
     for mode, (values,) in found["samples"].items():
-        assert set(values) >= MEASURED | latencies | {"loss_free", "lossy", "loss_free_share", "others_cpu"}
+        assert set(values) >= MEASURED | latencies | {"loss_free", "lossy", "loss_free_bound", "others_cpu"}
         assert ("idle_cpu" in values) is ("router_cpu_60" in values) is (mode == "hopwire")
         assert 0 < values["packets_60"] <= values["offered_60"]
         assert 0 <= values["loss_free"] <= values["lossy"]

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from services.common.errors import HopwireError
 from services.launcher.bench import deliver, report, rig
 from services.launcher.bench.options import Comparison, Document, Output
-from services.launcher.bench.run import Run
+from services.launcher.bench.run import Run, middle
 from services.launcher.bench.sampling import FRAME_BYTES, Measured, sample
 from services.launcher.bench.throughput import repeats
 from services.launcher.bench.traffic import DESTINATIONS, Traffic
@@ -52,7 +52,15 @@ def _measure(stack: ExitStack, options: Comparison, progress: Console) -> tuple[
     rig.prepare(lab)
     traffic = Traffic(rig.senders(lab))
     progress.print("without a router")
-    alone = {size: rig.without_router(lab, replace(traffic, frame_bytes=size), options.seconds) for size in FRAME_BYTES}
+    alone = {
+        size: middle(
+            [
+                rig.without_router(lab, replace(traffic, frame_bytes=size), options.seconds)
+                for _ in range(options.rounds)
+            ]
+        )
+        for size in FRAME_BYTES
+    }
     if table is not None:
         progress.print(f"loading {len(table):,} routes into the kernel")
         traffic = replace(traffic, addresses=stack.enter_context(rig.table_loaded(lab, table)))

@@ -6,22 +6,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-_BUSY_FIELDS: Final = (1, 2, 3, 6, 7)
-"""user, nice, system, irq and softirq of /proc/stat's first line (proc_stat(5)). A guest's time is in user's."""
+_IDLE_FIELDS: Final = (4, 5, 8)
+"""idle, iowait and steal of /proc/stat's first line (proc_stat(5)).
+
+What is left of the time is busy. The kernel measures when a core idles, but only samples, at ticks, what else it does.
+"""
 _PARENT_FIELD: Final = 1
 """Of /proc/PID/stat, counted from behind the name (proc_pid_stat(5))."""
 _CPUCLOCK_SCHED: Final = 2  # linux/posix-timers.h
 
 
-def busy_ticks(stat: str) -> int:
-    """Return the ticks that all cores together have spent on anything but idling, from the text of /proc/stat."""
-    fields = stat.split("\n", 1)[0].split()
-    return sum(int(fields[place]) for place in _BUSY_FIELDS)
+def idle_ticks(stat: str) -> tuple[int, int]:
+    """Return the ticks that all cores together had nothing to do or were not there, and how many cores there are.
+
+    :param stat: the text of /proc/stat.
+    """
+    first, *others = stat.splitlines()
+    fields = first.split()
+    return sum(int(fields[place]) for place in _IDLE_FIELDS), sum(line.startswith("cpu") for line in others)
 
 
 def machine_s() -> float:
-    """Return the seconds that the machine's cores have spent on anything since it started, interrupts included."""
-    return busy_ticks(Path("/proc/stat").read_text(encoding="ascii")) / os.sysconf("SC_CLK_TCK")
+    """Return the seconds that the machine's cores have been busy since some moment, interrupts included."""
+    ticks, cores = idle_ticks(Path("/proc/stat").read_text(encoding="ascii"))
+    return cores * time.monotonic() - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def family(root: int, parents: Mapping[int, int]) -> set[int]:

@@ -9,9 +9,9 @@ import numpy as np
 from services.common.errors import HopwireError
 from services.launcher.bench import rig, throughput
 from services.launcher.bench.options import DEFAULT_TRIAL_SECONDS, Comparison
-from services.launcher.bench.report import LOADS, PERCENTILES
+from services.launcher.bench.report import LOADS, PERCENTILES, bound_name
 from services.launcher.bench.run import Run
-from services.launcher.bench.throughput import Outcome, Trial
+from services.launcher.bench.throughput import Outcome, Throughput, Trial
 from services.launcher.bench.traffic import RECEIVER, ROUTER, Traffic, offer, sending
 from services.launcher.lab import measure
 from services.launcher.lab.lab import Lab
@@ -45,10 +45,9 @@ def sample(lab: Lab, traffic: Traffic, alone: Mapping[int, Run], options: Compar
         values |= _rates(run, alone[size], size)
     trials: tuple[Trial, ...] = ()
     if options.loss_free:
-        length = options.trial_seconds or DEFAULT_TRIAL_SECONDS
-        found = throughput.search(lambda rate: _trial(lab, traffic, length, rate), highest=values["offered_60"])
+        found = _search(lab, traffic, options.trial_seconds or DEFAULT_TRIAL_SECONDS, values["offered_60"])
         trials = found.trials
-        values |= {"loss_free": found.rate, "lossy": found.lossy}
+        values |= {"loss_free": found.rate, "lossy": found.lossy, bound_name("loss_free"): float(found.is_bound)}
         values["loss_free_share"] = found.rate / values["packets_60"]
     if options.latency:
         full = values.get("loss_free") or values["packets_60"]
@@ -68,13 +67,20 @@ def sample(lab: Lab, traffic: Traffic, alone: Mapping[int, Run], options: Compar
 def _rates(run: Run, alone: Run, size: int) -> dict[str, float]:
     if not run.received:
         raise HopwireError(f"none of the {size}-byte frames came through the router; see `hopwire doctor`")
-    rates = {f"packets_{size}": run.forwarded, f"offered_{size}": run.offered, f"cpu_{size}": run.cpu_us(alone)}
+    name = f"packets_{size}"
+    rates = {name: run.forwarded, bound_name(name): float(run.is_bound)}
+    rates |= {f"offered_{size}": run.offered, f"cpu_{size}": run.cpu_us(alone)}
     return rates | ({f"router_cpu_{size}": run.router_s / run.received * 1e6} if run.router_s else {})
 
 
-def _trial(lab: Lab, traffic: Traffic, seconds: float, rate: float) -> Outcome:
-    run = offer(lab, traffic, seconds, rate)
-    return Outcome(run.sent, run.lost, run.offered)
+def _search(lab: Lab, traffic: Traffic, seconds: float, highest: float) -> Throughput:
+    """Search for the highest rate without loss; at the highest of all the generator sends as fast as it can."""
+
+    def attempt(rate: float) -> Outcome:
+        run = offer(lab, traffic, seconds, rate if rate < highest else None)
+        return Outcome(run.sent, run.lost, run.offered)
+
+    return throughput.search(attempt, highest)
 
 
 def _latency(lab: Lab, traffic: Traffic, seconds: float, load: int, rate: float) -> dict[str, float]:

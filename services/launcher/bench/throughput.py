@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 RESOLUTION: Final = 0.02
 """The search ends when what is known to be lost is as near to what is known to pass, as a share of where it began."""
 FEW: Final = 0.001
-"""A trial that loses at most this share is made once more: a pause of a virtual machine loses as much at any rate.
-
-So is one that loses nothing, but in which the generator fell short of its rate.
-"""
+"""A trial that loses at most this share is made once more: a pause of a virtual machine loses as much at any rate."""
+_GAP: Final = 0.1
+"""Between what passed and what was lost, as a share of where the search began: a wider one is the generator's."""
 
 
 class Outcome(NamedTuple):
@@ -40,7 +39,9 @@ class Throughput:
     rate: float
     """The highest offered load of which nothing was lost; 0 if there was none."""
     lossy: float
-    """The lowest load of which something was lost, and none less passed; `rate` itself if no more can be offered."""
+    """The lowest higher one of which something was lost; `rate` itself if there was none."""
+    is_bound: bool
+    """Whether the generator could not offer what lies between the two, so that `rate` is a lower bound."""
     trials: tuple[Trial, ...]
     """In the order in which they were made; a repeated one is there twice."""
 
@@ -48,33 +49,29 @@ class Throughput:
 def search(attempt: Callable[[float], Outcome], highest: float) -> Throughput:
     """Search by halves between nothing and the highest rate, which is tried first.
 
+    It halves what is intended; what counts is what was really offered.
+
     :param attempt: offers a load of so many frames a second.
     """
     trials: list[Trial] = []
 
     def trial(rate: float) -> Trial:
         trials.append(Trial(rate, *attempt(rate)))
-        if 0 < trials[-1].lost <= FEW * trials[-1].sent or _fell_short(trials[-1]):
+        if 0 < trials[-1].lost <= FEW * trials[-1].sent:
             trials.append(Trial(rate, *attempt(rate)))
         return trials[-1]
 
-    passed, lossy, rate = 0.0, highest, highest
-    while True:
-        done = trial(rate)
-        if done.lost:
-            lossy = done.offered if passed < done.offered < rate else rate
+    decided = [trial(highest)]
+    passed, lossy = (0.0, highest) if decided[0].lost else (highest, highest)
+    while lossy - passed > RESOLUTION * highest:
+        decided.append(trial((passed + lossy) / 2))
+        if decided[-1].lost:
+            lossy = decided[-1].intended
         else:
-            passed = max(passed, done.offered)
-            if rate == highest or _fell_short(done):  # no more can be offered
-                return Throughput(passed, passed, tuple(trials))
-        if lossy - passed <= RESOLUTION * highest:
-            return Throughput(passed, lossy, tuple(trials))
-        rate = (passed + lossy) / 2
-
-
-def _fell_short(trial: Trial) -> bool:
-    """Tell whether the generator could not offer what it was to, though nothing was lost."""
-    return trial.lost == 0 and trial.offered < trial.intended * (1 - RESOLUTION)
+            passed = decided[-1].intended
+    rate = max((done.offered for done in decided if not done.lost), default=0.0)
+    above = min((done.offered for done in decided if done.lost and done.offered > rate), default=rate)
+    return Throughput(rate, above, above == rate or above - rate > _GAP * highest, tuple(trials))
 
 
 def repeats(trials: Sequence[Trial]) -> int:

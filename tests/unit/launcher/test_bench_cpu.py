@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,23 @@ from services.launcher.bench.steering import mask_text
 STAT = """\
 cpu  1000 200 30 9000 4000 5 6 70000 800 90
 cpu0 500 100 15 4500 2000 2 3 35000 400 45
+cpu1 500 100 15 4500 2000 2 3 35000 400 45
 intr 1
 """
 
 
-def test_busy_is_all_but_idling_and_what_others_stole() -> None:
-    assert cpu.busy_ticks(STAT) == 1000 + 200 + 30 + 5 + 6  # a guest's 800 are in user's 1000 already
+def test_what_is_idle_and_what_others_stole() -> None:
+    assert cpu.idle_ticks(STAT) == (9000 + 4000 + 70000, 2)
+
+
+def test_the_machine_is_busy_no_longer_than_it_has_cores() -> None:
+    began, before = time.monotonic(), cpu.machine_s()
+    used = time.process_time()
+    while time.process_time() < used + 0.1:
+        pass
+    busy, elapsed = cpu.machine_s() - before, time.monotonic() - began
+    cores = cpu.idle_ticks(Path("/proc/stat").read_text())[1]
+    assert busy <= cores * elapsed + 0.05  # ticks of idling are whole ones
 
 
 def test_a_family_is_all_that_descend_from_it() -> None:

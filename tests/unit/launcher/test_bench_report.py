@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console
 
 from services.launcher.bench import report
-from services.launcher.bench.run import Run
+from services.launcher.bench.run import Run, middle
 
 
 def sample(**changes: float) -> dict[str, float]:
     values = {
         "packets_60": 100_000.0,
+        "packets_60_bound": 0.0,
         "offered_60": 500_000.0,
         "packets_1514": 90_000.0,
         "offered_1514": 150_000.0,
@@ -71,21 +72,24 @@ def test_the_table_shows_what_was_measured_beyond() -> None:
     assert table["RTT at 10 % load, 99th percentile, µs"] == ["80", "80", "1.00"]
 
 
-def test_a_rate_with_hardly_any_loss_is_a_lower_bound() -> None:
+def test_what_most_rounds_call_a_lower_bound_is_one() -> None:
     samples = {
-        "kernel": [sample(offered_60=100_500.0), sample(offered_60=100_000.0), sample()],
-        "hopwire": [sample(offered_60=102_000.0), sample(offered_60=100_000.0), sample()],
+        "kernel": [sample(packets_60_bound=1.0), sample(packets_60_bound=1.0), sample()],
+        "hopwire": [sample(packets_60_bound=1.0), sample(loss_free_bound=1.0), sample()],
     }
     assert report.lower_bounds(samples) == {"kernel": ["packets_60"], "hopwire": []}
     assert lines(samples)["60-byte frames, k/s"][:2] == ["≥ 100 (100-100)", "100 (100-100)"]
 
 
-def test_a_loss_free_rate_above_which_nothing_could_be_tried_is_a_lower_bound() -> None:
-    samples = {
-        "kernel": [sample(loss_free=100_000.0, lossy=100_000.0)],
-        "hopwire": [sample(loss_free=100_000.0, lossy=102_000.0)],
-    }
-    assert report.lower_bounds(samples) == {"kernel": ["loss_free"], "hopwire": []}
+@pytest.mark.parametrize(("received", "is_bound"), [(100_000, True), (99_000, True), (98_999, False)])
+def test_a_rate_with_hardly_any_loss_is_a_lower_bound(received: int, is_bound: bool) -> None:
+    assert Run(sent=100_000, received=received, seconds=1.0, machine_s=1.0).is_bound is is_bound
+
+
+def test_the_middle_one_of_the_runs_without_a_router() -> None:
+    runs = [Run(sent=1000, received=0, seconds=1.0, machine_s=cost) for cost in (9.0, 2.0, 3.0)]
+    assert middle(runs) is runs[2]
+    assert middle(runs[:2]) is runs[1]
 
 
 def test_cpu_of_a_frame_is_what_the_router_adds() -> None:
@@ -104,11 +108,11 @@ def test_nothing_to_note() -> None:
 
 def test_notes() -> None:
     samples = {
-        "kernel": [sample(offered_60=100_000.0)],
+        "kernel": [sample(packets_60_bound=1.0)],
         "hopwire": [sample(rtt_50_lost=0.5, rtt_90_lost=12.0, others_cpu=31.0)],
     }
     bound, repeated, lost, busy = report.notes(samples, {"kernel": 0, "hopwire": 2}, "kernel")
     assert bound.startswith("≥: a lower bound")
-    assert "made again: kernel 0, hopwire 2." in repeated
+    assert "were made again: kernel 0, hopwire 2." in repeated
     assert lost == "hopwire lost 12 % of the pings at 90 % load; its RTTs are of the others."
     assert busy == "This machine was not quiet: with no traffic, other work took 31 % of a core."
