@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
 	@echo "make test     run all tests (root, for those in network namespaces)"
-	@echo "make conformance  which rows of docs/conformance.md hold, on hopwire and on the kernel (root)"
+	@echo "make conformance  which rows of docs/conformance.md and docs/nat.md hold, on hopwire and on the kernel (root)"
 	@echo "make e2e      the lab of docker-compose.yml on a Docker engine"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
@@ -36,7 +36,7 @@ e2e: $(VENV)/.test
 	@PYTHON=$(BIN)/python tests/e2e/run $(PYTEST_ARGS)
 
 conformance: kernels $(VENV)/.test
-	@PYTHONPATH=tests/integration $(BIN)/python -m conformance.scorecard $(CONFORMANCE_ARGS)
+	@PYTHONPATH=tests/integration $(BIN)/python -m suites $(CONFORMANCE_ARGS)
 
 lint: $(VENV)/.runtime $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .

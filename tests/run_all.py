@@ -1,4 +1,4 @@
-"""Runs all tests: the conformance suite, which waits for timers most of its time, beside all the others.
+"""Runs all tests: the conformance suites, which wait for timers most of their time, beside all the others.
 
 `python tests/run_all.py`; an interrupt goes to both, and both end by themselves. Exit status 0 only if both pass.
 """
@@ -8,25 +8,25 @@ import sys
 import tempfile
 from typing import Final
 
-_CONFORMANCE: Final = "tests/integration/conformance"
+_CONFORMANCE: Final = ("tests/integration/conformance", "tests/integration/nat_conformance")
 _LIMIT_S: Final = 60.0
 """For what is left to be cleaned up after an interrupt."""
 
 
 def main() -> int:
-    """Run both, and print what the conformance suite has to say after the others."""
+    """Run both, and print what the conformance suites have to say after the others."""
     pytest = [sys.executable, "-m", "pytest"]
     with tempfile.TemporaryFile("w+") as said:
-        beside = subprocess.Popen([*pytest, _CONFORMANCE], stdout=said, stderr=subprocess.STDOUT)
+        beside = subprocess.Popen([*pytest, *_CONFORMANCE], stdout=said, stderr=subprocess.STDOUT)
         try:
-            others = subprocess.run([*pytest, f"--ignore={_CONFORMANCE}"], check=False).returncode
+            others = subprocess.run([*pytest, *(f"--ignore={suite}" for suite in _CONFORMANCE)], check=False).returncode
             conformance = beside.wait()
         except KeyboardInterrupt:  # which both have got as well, from the terminal
             others = conformance = 130
         finally:
             _end(beside)
         said.seek(0)
-        print(f"{_CONFORMANCE}:", said.read(), sep="\n")
+        print(f"{' and '.join(_CONFORMANCE)}:", said.read(), sep="\n")
     return others or conformance
 
 

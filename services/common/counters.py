@@ -123,10 +123,10 @@ class Counter(IntEnum):
     DROP_NAT_FILTERED = Kind.DROPPED, "to a mapping, from a host or port that it has not sent to (RFC 4787 5)"
     DROP_NAT_NO_SESSION = Kind.DROPPED, "to a port of the translator that no session has, or a reset of none"
     DROP_NAT_TO_ROUTER = Kind.DROPPED, "translated to an address of the router itself"
-    DROP_NAT_TABLE_FULL = Kind.DROPPED, "a new session refused: the table is full"
-    DROP_NAT_PORTS_FULL = Kind.DROPPED, "a new session refused: the outside address has no free port"
-    DROP_NAT_HOST_LIMIT = Kind.DROPPED, "a new session refused: its inside host has as many as it may"
-    DROP_NAT_CLASH = Kind.DROPPED, "a new session refused: its answers would be those of another"
+    DROP_NAT_TABLE_FULL = Kind.DROPPED, "a new session refused: the table is full (ICMP 3/13)"
+    DROP_NAT_PORTS_FULL = Kind.DROPPED, "a new session refused: the outside address has no free port (ICMP 3/13)"
+    DROP_NAT_HOST_LIMIT = Kind.DROPPED, "a new session refused: its inside host has as many as it may (ICMP 3/13)"
+    DROP_NAT_CLASH = Kind.DROPPED, "a new session refused: its answers would be those of another (ICMP 3/13)"
 
     DROP_TX_FULL = Kind.DROPPED, "the interface's transmit queue was full"
     DROP_TX_FAILED = Kind.DROPPED, "the kernel refused to send the frame"
@@ -163,6 +163,15 @@ class Counter(IntEnum):
 COLUMNS: Final = len(Counter)
 BY_COLUMN: Final = tuple(Counter)
 DROPS: Final = tuple(counter for counter in Counter if counter.kind is Kind.DROPPED)
+NAT_REFUSALS: Final = frozenset(
+    {
+        Counter.DROP_NAT_TABLE_FULL,
+        Counter.DROP_NAT_PORTS_FULL,
+        Counter.DROP_NAT_HOST_LIMIT,
+        Counter.DROP_NAT_CLASH,
+    }
+)
+"""New sessions refused. Some of their senders are told (RFC 5508 REQ-8)."""
 
 _VALUE_BYTES: Final = 8
 _ROW_VALUES: Final = COLUMNS + 1  # the interface index, then the counters

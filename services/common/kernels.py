@@ -43,6 +43,7 @@ def _constants() -> list[Path]:
         "common/coalesce.py",
         "common/counters.py",
         "common/messages.py",
+        "common/nat_rules.py",
         "common/netlink.py",
         "control/kernel_types.py",
         "control/netlink_messages.py",

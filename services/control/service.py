@@ -156,6 +156,7 @@ class ControlService:
             nat=self._nat,
             clock=clock,
             recordings=endpoints.recordings,
+            publish=lambda: self._publish(clock()),
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._published_at = float("-inf")

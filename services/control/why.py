@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from services.common.counters import DROPS, Counter
+from services.common.counters import DROPS, NAT_REFUSALS, Counter
 from services.common.parameters import InterfacePolicy
 from services.common.wire import ipv4
 from services.common.wire.ipv4 import address_text
@@ -273,7 +273,8 @@ def _translated(datagram: Datagram, facts: Facts, told: Explanation) -> Datagram
 
 
 def _not_translated(datagram: Datagram, facts: Facts, told: Explanation) -> None:
-    told.sentences.append(f"Address translation drops it, without ICMP: {facts.verdict.text}.")
+    silently = "" if facts.verdict in NAT_REFUSALS else ", without ICMP"
+    told.sentences.append(f"Address translation drops it{silently}: {facts.verdict.text}.")
     is_outside = facts.verdict in (Counter.DROP_NAT_FILTERED, Counter.DROP_NAT_NO_SESSION)
     if is_outside and datagram.port is not None:
         destination = address_text(datagram.destination)

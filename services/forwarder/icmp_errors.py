@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from services.common.counters import Counter
+from services.common.counters import NAT_REFUSALS, Counter
 from services.common.wire import icmp, ipv4
 from services.common.wire.checksum import internet_checksum
 
@@ -20,12 +20,15 @@ class IcmpError:
 _TIME_EXCEEDED: Final = IcmpError(icmp.TIME_EXCEEDED, icmp.TTL_EXCEEDED)
 _HOST_UNREACHABLE: Final = IcmpError(icmp.DESTINATION_UNREACHABLE, icmp.HOST_UNREACHABLE)
 
+_PROHIBITED: Final = IcmpError(icmp.DESTINATION_UNREACHABLE, icmp.ADMINISTRATIVELY_PROHIBITED)
+
 _ERRORS: Final = {
     Counter.DROP_TTL_EXCEEDED: _TIME_EXCEEDED,  # RFC 1812 section 5.3.1
     Counter.DROP_NO_ROUTE: IcmpError(icmp.DESTINATION_UNREACHABLE, icmp.NETWORK_UNREACHABLE),  # 5.2.7.1
     Counter.DROP_UNREACHABLE: _HOST_UNREACHABLE,  # as Linux: ip-route(8), `unreachable`
-    Counter.DROP_PROHIBITED: IcmpError(icmp.DESTINATION_UNREACHABLE, icmp.ADMINISTRATIVELY_PROHIBITED),
+    Counter.DROP_PROHIBITED: _PROHIBITED,
     Counter.DROP_HOST_UNREACHABLE: _HOST_UNREACHABLE,  # 3.3.2: no answer to ARP
+    **dict.fromkeys(NAT_REFUSALS, _PROHIBITED),  # RFC 5508 REQ-8
 }
 
 

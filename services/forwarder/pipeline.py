@@ -36,14 +36,12 @@ from services.forwarder.nat.rewriting import rewrite_batch
 from services.forwarder.nat.translation import View, translate_destinations, translate_sources
 from services.forwarder.neighbours import REWRITE_BYTES
 from services.forwarder.paths import BLACKHOLE, BROADCAST, FORWARD, LOCAL, NO_ROUTE, PROHIBIT
+from services.forwarder.rationing import REDIRECT_BUDGET, TO_SLOW_PATH, ration
 from services.forwarder.resolution import NO_SLOT, TABLES, TableArrays, has_way_back, resolve
-from services.forwarder.showing import record_dropped, show_batch
-from services.forwarder.verdicts import IS_SLOW
+from services.forwarder.showing import is_left, record_dropped, show_batch
 
 BATCH: Final = 256
 """Frames of a batch at most."""
-REDIRECT_BUDGET: Final = 2
-"""Forwarded frames of a batch whose senders may be told of a better way; it is the lesser matter."""
 
 _ETHERNET: Final = ethernet.HEADER_BYTES
 _VIRTIO: Final = virtio_net.HEADER_BYTES
@@ -72,8 +70,6 @@ _DIRECTED_BROADCAST: Final = int(Counter.DROP_DIRECTED_BROADCAST)
 _MTU: Final = int(Counter.DROP_MTU_EXCEEDED)
 _SOURCE_ROUTED: Final = int(Counter.DROP_SOURCE_ROUTED)
 _TAKEN: Final = int(Counter.TAKEN)
-_ARP_FULL: Final = int(Counter.DROP_ARP_FULL)
-_SLOW_PATH_FULL: Final = int(Counter.DROP_SLOW_PATH_FULL)
 
 _LINK_LOCAL_PREFIX: Final = 0xA9FE  # 169.254/16
 
@@ -103,11 +99,6 @@ class Batch(NamedTuple):
     """The numbers of the frames for the slow path, packed to the front."""
     allowance: npt.NDArray[np.int64]
     """(2,) how many frames the slow path takes, and how many arp does; the rest is dropped here, at full speed."""
-
-
-TO_SLOW_PATH: Final = 0
-TO_ARP: Final = 1
-"""Places in `Batch.allowance`."""
 
 
 class Queues(NamedTuple):
@@ -287,22 +278,6 @@ def _rewrite(area: Any, tables: Any, batch: Any, number: Any) -> None:
             area[start + place] = tables.rewrites[row, place]
 
 
-@inlined
-def _ration(batch: Any, count: Any) -> None:
-    """Drop what is more than the slow path and arp take of a batch."""
-    handed = exceptions = 0
-    for number in range(count):
-        verdict = batch.verdict[number]
-        if verdict == _UNRESOLVED:
-            if handed >= batch.allowance[TO_ARP]:
-                batch.verdict[number] = _ARP_FULL
-            handed += 1
-        elif IS_SLOW[verdict]:
-            if exceptions >= batch.allowance[TO_SLOW_PATH]:
-                batch.verdict[number] = _SLOW_PATH_FULL
-            exceptions += 1
-
-
 @kernel(
     OUTCOME,
     "uint8[::1]",
@@ -358,7 +333,7 @@ def forward_batch(
             )
     if translating:
         translate_sources(tables.nat, area, count, in_slot, view)
-    _ration(batch, count)
+    ration(batch, count)
     if watched:
         observer.batches[0] += 1
         show_batch(area, descriptors, first, count, in_interface, batch, tables.nat, translating, taken_ns, observer)
@@ -377,7 +352,7 @@ def forward_batch(
                 batch.slow[slow] = number
                 slow += 1
                 redirects += 1
-        elif IS_SLOW[verdict]:
+        elif is_left(batch, number):
             batch.slow[slow] = number
             slow += 1
         else:

@@ -1,7 +1,8 @@
 """The loop over all frame rings: compiled, so that Python is asked only for what it has to decide.
 
 A stretch of the loop looks at each ring, forwards a batch, sends it, gives its memory back, and waits for more as
-`coalesce` says. It ends when frames are left for the slow path, when its time is over, or when traffic has paused.
+`coalesce` says. It ends when frames are left for the slow path, when its time is over, or when traffic has paused for
+long.
 """
 
 from typing import Any, Final, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.coalesce import SLEEP_MS
+from services.common.coalesce import LINGER_MS, LONGEST_NS, SLEEP_MS
 from services.common.counters import COLUMNS, METERS_START, Counter
 from services.common.frame_ring import (
     DESCRIPTOR_WORDS,
@@ -28,7 +29,8 @@ from services.common.observation import observe
 from services.common.observer import OBSERVER, Observer
 from services.common.system_calls import MONOTONIC, REALTIME, clock_ns, drain, happened, wait_readable
 from services.forwarder.egress import SENDERS, Senders, send_queue
-from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, TO_ARP, TO_SLOW_PATH, Batch, Queues, forward_batch
+from services.forwarder.pipeline import BATCH, BATCH_ARRAYS, QUEUES, Batch, Queues, forward_batch
+from services.forwarder.rationing import TO_ARP, TO_SLOW_PATH
 from services.forwarder.resolution import TABLES, TableArrays
 
 # Columns of the table of rings: addresses in this process, and what belongs to the interface
@@ -161,8 +163,8 @@ def _forward(
 
 
 @inlined
-def _sleep(rings: Any, watched: Any) -> Any:
-    """Sleep until an ingress rings, which all are asked to do; false where something else woke."""
+def _sleep(rings: Any, watched: Any, limit_ms: Any) -> Any:
+    """Sleep until an ingress rings, which all are asked to do; false where something else woke, or nothing did."""
     nothing = True
     for number in range(rings.shape[0]):
         ring = rings[number]
@@ -170,7 +172,7 @@ def _sleep(rings: Any, watched: Any) -> Any:
     ready = np.int64(1)
     rung = True
     if nothing:
-        ready = wait_readable(watched, SLEEP_MS)
+        ready = wait_readable(watched, limit_ms)
         rung = happened(watched, 0) != 0
         if rung:
             drain(watched[0] & 0x7FFF_FFFF)
@@ -204,7 +206,7 @@ def forward_rings(
     watched: npt.NDArray[np.int64],
     stretch_ns: int,
 ) -> Stretch:
-    """Forward what the rings hold, for `stretch_ns` at most; see `Stretch` for what is left to do.
+    """Forward what the rings hold, for `stretch_ns` without a pause or `LONGEST_NS` with pauses; see `Stretch`.
 
     :param rings: (rings, RING_COLUMNS)
     :param first: the ring to begin with: the one behind that which ended the last stretch, so that all have their turn.
@@ -212,10 +214,10 @@ def forward_rings(
     :param watched: the bell, and behind it the descriptors of the sockets for messages; empty: do not sleep.
     """
     now = clock_ns(MONOTONIC)
-    until = now + stretch_ns
+    until = latest = now + stretch_ns
     unix_ns = clock_ns(REALTIME) - now
     slept = 0
-    woken = False
+    woken = has_worked = has_slept = False
     while True:
         most = np.int64(0)
         for turn in range(rings.shape[0]):
@@ -238,16 +240,22 @@ def forward_rings(
             most = max(most, count)
         if most == 0:
             now = clock_ns(MONOTONIC)
-        if now >= until or (most == 0 and watched.shape[0] == 0):
+        is_due = (most > 0 and now >= until) or (has_slept and now >= latest)
+        if is_due or (most == 0 and watched.shape[0] == 0):
             return Stretch(TIME_IS_UP, 0, 0, 0, slept)
         if most == 0:
             # Who rang, but not for a ring that is known? A new one: Python finds it.
-            woken = not woken and _sleep(rings, watched)
+            woken = not woken and _sleep(rings, watched, LINGER_MS if has_worked else SLEEP_MS)
             slept -= now
             now = clock_ns(MONOTONIC)
             slept += now
             counters[_WAKE_UPS] += woken
+            until = now + stretch_ns
+            if not has_slept:
+                latest = now + LONGEST_NS
+            has_slept = True
             if not woken or batch.allowance[TO_SLOW_PATH] < BATCH or batch.allowance[TO_ARP] < BATCH:
                 return Stretch(MESSAGES, 0, 0, 0, slept)  # also for a new allowance: nobody waits any more
         else:
             woken = False
+            has_worked = True

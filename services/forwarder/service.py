@@ -1,9 +1,11 @@
 """The shell of the forwarder: rings and messages in, interfaces and arp out."""
 
 import gc
+import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -92,7 +94,9 @@ class Forwarder:
         self._inline = InlineArea()
         self._bell = Bell(endpoints.forwarder_bell)
         self._told_at = 0.0  # since when states are on their way into the tables; 0 while none is
-        self._updates = RouterUpdates(self._tables, self._bell.ring)
+        self._prepared = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Says that a state was made ready. The bell does not: beside frames it would be taken for theirs."""
+        self._updates = RouterUpdates(self._tables, lambda: os.eventfd_write(self._prepared, 1))
         self._generation = 0
         self._frames = bound(context, zmq.PULL, endpoints.forwarder_frames)
         if listen:
@@ -135,7 +139,7 @@ class Forwarder:
                 sockets_at = now + SOCKET_INTERVAL_S
                 if self._poller.poll(0):
                     self._serve_sockets(now)
-                elif not self._updates.can_step:  # if it can from now on, the bell rings
+                elif not self._updates.can_step:  # if it can from now on, `_prepared` says so
                     watched = self._watch()
             self._nat.keep_house(now, self._forward, self._observing)
             self._work.allow(self._batch.allowance, now, slept_s)
@@ -154,6 +158,8 @@ class Forwarder:
             slept_s = stretch.slept_ns / 1e9
             if stretch.reason in (MESSAGES, TIME_IS_UP):
                 sockets_at = 0.0
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._prepared)
                 if self._ports.has_changed():
                     self._refresh_ports()
             else:
@@ -161,7 +167,7 @@ class Forwarder:
         self._refresh_ports()  # the last frames of rings whose ingress has ended just before
 
     def _watch(self) -> npt.NDArray[np.int64]:
-        """Return what the compiled loop may sleep on: the bell, and the sockets for messages.
+        """Return what the compiled loop may sleep on: the bell, what tells of updates, and the sockets for messages.
 
         A socket of ZeroMQ says by its descriptor only that something changed since it was asked for its events. So the
         loop may sleep only when all of them have just been asked, and had none.
@@ -169,7 +175,8 @@ class Forwarder:
         sockets = [socket for socket, events in self._poller.sockets if events]
         if sockets != self._watched_sockets:
             self._watched_sockets = sockets
-            self._watched = watch([self._bell.fileno(), *(socket.getsockopt(zmq.FD) for socket in sockets)])
+            descriptors = [socket.getsockopt(zmq.FD) for socket in sockets]
+            self._watched = watch([self._bell.fileno(), self._prepared, *descriptors])
         return self._watched
 
     def _finish(self, port: Port, stretch: Stretch, now: float) -> None:
@@ -374,7 +381,7 @@ class Forwarder:
         for slot in self._egress.open_slots():
             self._egress.close(slot)
         for closable in (
-            self._updates,  # whose other thread rings the bell
+            self._updates,  # whose other thread writes to `_prepared`
             self._bell,
             self._frames,
             self._rpc,
@@ -386,3 +393,4 @@ class Forwarder:
             self._lock,
         ):
             closable.close()
+        os.close(self._prepared)

@@ -15,8 +15,8 @@ from services.common.system_calls import REALTIME, clock_ns
 from services.common.wire import virtio_net
 from services.forwarder.nat.keys import destination_of, source_of
 from services.forwarder.nat.rewriting import leaving_addresses
-from services.forwarder.nat.translation import ERROR, FRAGMENT, SESSION
-from services.forwarder.verdicts import IS_DROP, IS_ROUTED, IS_SLOW
+from services.forwarder.nat.translation import ERROR, FRAGMENT, REFUSED, SESSION
+from services.forwarder.verdicts import IS_DROP, IS_REFUSAL, IS_ROUTED, IS_SLOW
 
 _VIRTIO: Final = virtio_net.HEADER_BYTES
 _GSO_SIZE: Final = virtio_net.GSO_SIZE
@@ -39,6 +39,13 @@ def record_dropped(
     if verdict != _RING_ENTRY:
         start, length = batch.start[number], descriptors[entry, LENGTH]
     record_drop(observer, verdict, descriptors[entry, TIMESTAMP_NS], in_interface, area, start, length)
+
+
+@inlined
+def is_left(batch: Any, number: Any) -> Any:
+    """Tell whether a frame is left for the slow path, which counts it; to be asked when all verdicts are known."""
+    verdict = batch.verdict[number]
+    return IS_SLOW[verdict] or (IS_REFUSAL[verdict] and batch.nat[number] == REFUSED)
 
 
 @inlined
@@ -67,7 +74,7 @@ def show_batch(
         entry = (first + number) % descriptors.shape[0]
         length = descriptors[entry, LENGTH]
         verdict = batch.verdict[number]
-        is_final = IS_DROP[verdict] and not IS_SLOW[verdict]  # the slow path may turn one into another
+        is_final = IS_DROP[verdict] and not is_left(batch, number)  # the slow path may turn one into another
         kinds = tap.RECEIVED | tap.DROPPED if is_final else tap.RECEIVED
         for tapped in range(observer.taps.shape[0]):
             if not wants(observer, tapped, kinds, in_interface, area, start, length):

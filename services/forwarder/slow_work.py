@@ -6,14 +6,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from services.common.counters import BY_COLUMN, Counter, CounterBlock
+from services.common.counters import BY_COLUMN, NAT_REFUSALS, Counter, CounterBlock
 from services.common.frame_ring import VIRTIO_BYTES
 from services.common.insight import DropNote
 from services.common.messages import Frame
 from services.common.meters import Histogram
 from services.forwarder.egress import Egress
 from services.forwarder.handing import ArpHandover
-from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, Batch
+from services.forwarder.pipeline import BATCH, Batch
+from services.forwarder.rationing import TO_ARP, TO_SLOW_PATH
 from services.forwarder.share import TimeShare
 from services.forwarder.slowpath import SLOW_BUDGET_US, Actions, SlowFrame, SlowPath
 
@@ -66,8 +67,9 @@ class SlowWork:
             exceptions += verdict is not Counter.HANDED  # those have a limit of their own
             if verdict is not Counter.HANDED and actions.cost_us >= SLOW_BUDGET_US:
                 if verdict is not Counter.FORWARDED:  # such a one has gone already
-                    self._counters.add(Counter.DROP_SLOW_PATH_FULL, 1, in_interface)
-                    self._on_drop(Counter.DROP_SLOW_PATH_FULL, in_interface, area[start:end].tobytes())
+                    reason = verdict if verdict in NAT_REFUSALS else Counter.DROP_SLOW_PATH_FULL
+                    self._counters.add(reason, 1, in_interface)
+                    self._on_drop(reason, in_interface, area[start:end].tobytes())
                 continue
             frame = SlowFrame(
                 verdict,

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from services.common.counters import DROPS, Counter
+from services.common.counters import DROPS, NAT_REFUSALS, Counter
 
 SLOW_VERDICTS: Final = frozenset(
     {
@@ -38,5 +38,6 @@ ROUTED: Final = frozenset(
 """Verdicts on frames that have a next hop."""
 IS_SLOW: Final = np.array([counter in SLOW_VERDICTS for counter in Counter], np.bool_)
 IS_ROUTED: Final = np.array([counter in ROUTED for counter in Counter], np.bool_)
+IS_REFUSAL: Final = np.array([counter in NAT_REFUSALS for counter in Counter], np.bool_)
 IS_DROP: Final = np.array([counter in DROPS for counter in Counter], np.bool_)
 """(COLUMNS,) each: the same for compiled code."""

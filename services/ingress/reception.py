@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.common.coalesce import FULL_NS, LONGEST_FULL_NS, SLEEP_MS
+from services.common.coalesce import FULL_NS, LINGER_MS, LONGEST_FULL_NS, LONGEST_NS, SLEEP_MS
 from services.common.frame_ring import TAIL
 from services.common.kernels import kernel, record
 from services.common.memory import load_acquire
@@ -56,7 +56,10 @@ def receive(
     stretch_ns: int,
     meters: npt.NDArray[np.int64],
 ) -> Any:
-    """Move frames from the receive ring to `target` for `stretch_ns`; sleep, once at least, while there are none.
+    """Move frames from the receive ring to `target`; sleep, once at least, while there are none.
+
+    It ends when it has worked for `stretch_ns` without a pause or `LONGEST_NS` with pauses, after a pause that is long,
+    and when there is something for Python to do.
 
     :param memory: with `statuses` and `geometry` the receive ring; `slot` is where to go on.
     :param watched: the packet socket.
@@ -65,9 +68,10 @@ def receive(
     """
     began = clock_ns(MONOTONIC)
     until = began + stretch_ns
+    latest = until
+    has_slept = has_worked = False
     handed = bells = 0
     fill = 0
-    waited = False
     full_ns = FULL_NS
     while True:
         head = target.ends[0]
@@ -82,17 +86,22 @@ def receive(
             observe(meters, _FRAMES, done.taken)
             observe(meters, _NANOSECONDS, ended - began)
             fill = max(fill, target.ends[0] - load_acquire(target.words, TAIL))
+            has_worked = True
         began = ended
-        if done.arp or (ended >= until and (done.taken or done.blocked or waited)):
+        is_due = (ended >= until and (done.taken or done.blocked)) or (ended >= latest and has_slept)
+        if done.arp or is_due:
             return Stretch(slot, done.arp, handed, bells, fill, False)
         if done.blocked:
             sleep_ns(full_ns)
             full_ns = min(2 * full_ns, LONGEST_FULL_NS)
             began = clock_ns(MONOTONIC)
         elif not done.taken:
-            ready = wait_readable(watched, SLEEP_MS)
-            waited = True
+            ready = wait_readable(watched, LINGER_MS if has_worked else SLEEP_MS)
             if ready <= 0 or happened(watched, 0) & _POLLERR:
                 return Stretch(slot, 0, handed, bells, fill, ready > 0)
             meters[_WAKE_UPS] += 1
             began = clock_ns(MONOTONIC)
+            until = began + stretch_ns
+            if not has_slept:
+                latest = began + LONGEST_NS
+            has_slept = True

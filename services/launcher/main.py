@@ -106,6 +106,9 @@ def bench(
         bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path, instead.")
     ] = False,
     nat: Annotated[bool, typer.Option("--nat", help="Measure what address translation costs, instead.")] = False,
+    observed: Annotated[
+        bool, typer.Option("--observed", help="Measure what observers leave of the 60-byte rate, instead.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON to a file, too.")] = None,
 ) -> int:
@@ -113,7 +116,8 @@ def bench(
     from services.launcher.bench import options  # noqa: PLC0415
 
     comparison = options.Comparison(seconds, rounds, interfaces, table, loss_free, trial_seconds, latency)
-    instead = [name for name, chosen in (("full-table", full_table), ("floods", floods), ("nat", nat)) if chosen]
+    others = {"full-table": full_table, "floods": floods, "nat": nat, "observed": observed}
+    instead = [name for name, chosen in others.items() if chosen]
     if problem := options.problem(comparison, instead, has_prefixes=prefixes is not None):
         raise typer.BadParameter(problem)
     return _to_exit(lambda: _measure(comparison, instead, prefixes, options.Output(json, output)))
@@ -135,6 +139,10 @@ def _measure(comparison: "Comparison", instead: list[str], prefixes: Path | None
             from services.launcher.bench.nat import run_nat  # noqa: PLC0415
 
             return run_nat(seconds=seconds, rounds=rounds, output=output)
+        case ["observed"]:
+            from services.launcher.bench.observed import run_observed  # noqa: PLC0415
+
+            return run_observed(seconds=seconds, rounds=rounds, output=output)
         case _:
             from services.launcher.bench.command import run_bench  # noqa: PLC0415
 

@@ -125,6 +125,8 @@ def test_frames_inside_messages_are_accounted_for_when_either_end_is_killed(
         finally:
             if running.programs["forwarder"] is forwarder:
                 forwarder.send_signal(signal.SIGCONT)
+        instance = {"forwarder": "forwarder", "ingress0": "ingress-eth0"}[victim]
+        wait_for("its successor", lambda: control.pids().get(instance) == running.programs[victim].pid, START_LIMIT_S)
         wait_for("the router is ready", control.is_ready, START_LIMIT_S)
         control.settle()
         if victim == "forwarder":

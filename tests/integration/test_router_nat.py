@@ -1,5 +1,6 @@
 """Address translation with real programs: the remote host has no route to the inside, and sees only the router."""
 
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,20 @@ def test_tcp_with_offloads(lab: RouterLab) -> None:
             for h in wire.heard
             if h.frame[23] == 6 and h.frame[26:30] == bytes((192, 168, 0, 1)) and h.frame[47] & RST
         ]
+
+
+@pytest.mark.parametrize("options", [(), ("--reverse",), ("--udp", "--bitrate", "20M")])
+def test_iperf3(lab: RouterLab, options: tuple[str, ...]) -> None:
+    """A connection for control and one for data, which the inside host opens; data out, back, and by UDP."""
+    program = shutil.which("iperf3")
+    assert program, "apt-get install iperf3, as .ci/run does"
+    server = lab.popen("host2", [program, "--server", "--one-off"], stdout=subprocess.DEVNULL)
+    wait_for("the server listens", lambda: ":5201" in _listening(lab), 20.0)
+    report = json.loads(run(lab, "host1", program, "--client", REMOTE, "--time", "1", "--json", *options))
+    assert report["end"]["sum" if "--udp" in options else "sum_received"]["bytes"] > 1_000_000
+    assert report["start"]["connected"][0]["local_host"] == INSIDE
+    server.wait(60.0)
+    lab.end(server)
 
 
 def test_a_mapping_is_seen_from_everywhere(lab: RouterLab) -> None:

@@ -51,6 +51,9 @@ from services.forwarder.nat.sessions import find_live
 _ETHERNET: Final = ethernet.HEADER_BYTES
 _QUOTED_BYTES: Final = 8  # of what is behind the quoted header: RFC 792
 
+UNSOUND: Final = -2
+"""Beside ABSENT: what `find_error` says where the checksum is wrong, or the quote is short, damaged, or a lie."""
+
 
 @inlined
 def _quoted_kind(area: Any, quote: Any, octets: Any) -> Any:
@@ -74,7 +77,7 @@ def _quoted_kind(area: Any, quote: Any, octets: Any) -> Any:
 
 @kernel("int64", NAT, "uint8[::1]", "int64")
 def find_error(nat: NatArrays, area: npt.NDArray[np.uint8], start: int) -> Any:
-    """Return session << 1 | direction of the session that an ICMP error is about, or ABSENT.
+    """Return session << 1 | direction of the session that an ICMP error is about, or ABSENT, or UNSOUND.
 
     The direction is that of the session's datagrams that go the way of the error.
     """
@@ -82,17 +85,27 @@ def find_error(nat: NatArrays, area: npt.NDArray[np.uint8], start: int) -> Any:
     at = ip + np.int64(area[ip] & 0xF) * 4
     octets = read16(area, ip + ipv4.TOTAL_LENGTH) - (at - ip)
     if not is_partial(area, start, at) and sum_of(area, at, octets) != 0xFFFF:  # RFC 5508 REQ-3
-        return np.int64(ABSENT)
+        return np.int64(UNSOUND)
     quote = at + icmp.HEADER_BYTES
     kind = _quoted_kind(area, quote, octets - icmp.HEADER_BYTES)
     # an error goes to the source of what it quotes; one that does not, lies
     if kind == ABSENT or read32(area, quote + ipv4.SOURCE) != read32(area, ip + ipv4.DESTINATION):
-        return np.int64(ABSENT)
+        return np.int64(UNSOUND)
     quoted = addresses_word(read32(area, quote + ipv4.SOURCE), read32(area, quote + ipv4.DESTINATION))
     transport = quote + np.int64(area[quote] & 0xF) * 4
     addresses = reverse_addresses(quoted)
     ports = reverse_ports(kind << KIND_SHIFT | ports_at(area, transport, kind))
     return find_live(nat, key_hash(nat, addresses, ports), addresses, ports)
+
+
+@inlined
+def quoted_source_port(area: Any, start: Any) -> Any:
+    """Return the source port in the quote of a sound ICMP error, or ABSENT where it quotes neither TCP nor UDP."""
+    ip = start + _ETHERNET
+    quote = ip + np.int64(area[ip] & 0xF) * 4 + icmp.HEADER_BYTES
+    if area[quote + ipv4.PROTOCOL] not in (ipv4.PROTOCOL_TCP, ipv4.PROTOCOL_UDP):
+        return np.int64(ABSENT)
+    return read16(area, quote + np.int64(area[quote] & 0xF) * 4)
 
 
 @inlined

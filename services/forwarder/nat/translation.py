@@ -15,7 +15,7 @@ from services.common.memory import prefetch
 from services.common.wire import ethernet, ipv4
 from services.forwarder.datagram import UNDECIDED, read32
 from services.forwarder.nat.choice import begin_session, find_target, one_to_one_outside, source_pool
-from services.forwarder.nat.errors import error_destination, find_error
+from services.forwarder.nat.errors import UNSOUND, error_destination, find_error, quoted_source_port
 from services.forwarder.nat.fragments import OVERLAP, UNKNOWN, is_first_fragment, later_fragment, remember_first
 from services.forwarder.nat.headers import (
     LATER_FRAGMENT,
@@ -65,7 +65,11 @@ FOREIGN: Final = 8
 STRANGER: Final = 9
 """To a mapping, of one whom the mapping has not sent to."""
 UNKNOWN_ERROR: Final = 10
-"""An ICMP error whose quote is short, lies, or is of no session."""
+"""A sound ICMP error whose quote is of no session: to the router it may be about a datagram of its own."""
+UNSOUND_ERROR: Final = 11
+"""An ICMP error whose checksum is wrong, or whose quote is short, damaged, or a lie."""
+REFUSED: Final = 12
+"""It was to begin a session and may not, and the slow path tells its sender so (RFC 5508 REQ-8)."""
 
 _FORWARDED: Final = int(Counter.FORWARDED)
 _UNRESOLVED: Final = int(Counter.HANDED)
@@ -128,10 +132,12 @@ def _without_key(nat: Any, area: Any, start: Any, kind: Any, batch: Any, number:
         _classify_fragment(nat, area, start, batch, number)
     else:
         found = find_error(nat, area, start)
-        batch.nat[number] = UNKNOWN_ERROR if found == ABSENT else ERROR
-        batch.session[number] = found
-        if found != ABSENT:
+        if found >= 0:
+            batch.nat[number] = ERROR
+            batch.session[number] = found
             batch.destination[number] = error_destination(nat, found)
+        else:
+            batch.nat[number] = UNSOUND_ERROR if found == UNSOUND else UNKNOWN_ERROR
 
 
 @inlined
@@ -272,7 +278,7 @@ def _leaving(nat: Any, area: Any, start: Any, in_slot: Any, out_slot: Any, batch
             return np.int64(_HOLD)
     if what == OVERLAPPING:
         return np.int64(_OVERLAP)
-    if what in (BROKEN, FOREIGN, UNKNOWN_ERROR):
+    if what in (BROKEN, FOREIGN, UNKNOWN_ERROR, UNSOUND_ERROR):
         return _refuse_plain(nat, area, start, what, in_slot, out_slot)
     if what in (PLAIN, TARGET):
         if what == PLAIN and not _translates_source(nat, area, start, in_slot, out_slot):
@@ -288,14 +294,18 @@ def _leaving(nat: Any, area: Any, start: Any, in_slot: Any, out_slot: Any, batch
 
 
 @inlined
+def _is_given_out(nat: Any, port: Any) -> Any:
+    return nat.scalars[PORT_FIRST] <= port <= nat.scalars[PORT_LAST]
+
+
+@inlined
 def _is_translators(nat: Any, area: Any, start: Any) -> Any:
     """Tell whether a datagram to the router is for a port that only the translator gives out."""
     ip = start + _ETHERNET
     kind = kind_at(area, ip)
     if kind not in (ipv4.PROTOCOL_TCP, ipv4.PROTOCOL_UDP):
         return False
-    port = destination_port_of(_ports(area, start, kind))
-    if not nat.scalars[PORT_FIRST] <= port <= nat.scalars[PORT_LAST]:
+    if not _is_given_out(nat, destination_port_of(_ports(area, start, kind))):
         return False
     return outside_number(nat, read32(area, ip + ipv4.DESTINATION)) != ABSENT
 
@@ -310,10 +320,13 @@ def _to_router(nat: Any, area: Any, start: Any, batch: Any, number: Any) -> Any:
         return np.int64(_FILTERED)
     if what == OVERLAPPING:
         return np.int64(_OVERLAP)
-    if what in (UNKNOWN_FRAGMENT, BROKEN):
+    if what in (UNKNOWN_FRAGMENT, BROKEN, UNSOUND_ERROR, UNKNOWN_ERROR):
         outside = outside_number(nat, read32(area, start + _ETHERNET + ipv4.DESTINATION)) != ABSENT
-        own = _HOLD if what == UNKNOWN_FRAGMENT else _MALFORMED
-        return np.int64(own) if outside else np.int64(UNDECIDED)
+        if not outside or (what == UNKNOWN_ERROR and not _is_given_out(nat, quoted_source_port(area, start))):
+            return np.int64(UNDECIDED)
+        if what == BROKEN:
+            return np.int64(_MALFORMED)
+        return np.int64(_HOLD) if what == UNKNOWN_FRAGMENT else np.int64(_ICMP)
     if what == PLAIN and _is_translators(nat, area, start):
         return np.int64(_NO_SESSION)
     return np.int64(UNDECIDED)

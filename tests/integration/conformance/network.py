@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,8 @@ _AGAIN_S: Final = 0.5
 """How long a sentinel may be under way before it is sent again: a flood before it may have used up a budget."""
 _LOAD_PER_S: Final = 20_000
 _LOAD_SEEN: Final = 100
+_Sentinel = tuple[Callable[[], None], Station, Wanted]
+"""How it is sent, who hears what comes of it, and what that is."""
 
 
 class Network:
@@ -47,13 +49,23 @@ class Network:
         Not in it: what waits for an answer to ARP.
         """
         among = tuple(stations) or self.stations
+        awaited: list[_Sentinel] = []
         for station in among:
             request = echo(station.address, station.gateway)
-            _until_heard(lambda one=station, that=request: one.send_ip(that), station, echo_reply(request))
-            _until_heard(lambda one=station: one.send_arp(pdst=one.gateway), station, arp(op=2, psrc=station.gateway))
+            awaited.append((lambda one=station, that=request: one.send_ip(that), station, echo_reply(request)))
+            reply = arp(op=2, psrc=station.gateway)
+            awaited.append((lambda one=station: one.send_arp(pdst=one.gateway), station, reply))
+        _until_heard(awaited)
+        awaited = []
         for sender, receiver in itertools.permutations(among, 2):
-            sentinel = plain_udp(sender.far_host(), receiver.far_host())
-            _until_heard(lambda one=sender, that=sentinel: one.send_ip(that), receiver, carries(sentinel))
+            datagram, wanted = self.sentinel(sender, receiver)
+            awaited.append((lambda one=sender, that=datagram: one.send_ip(that), receiver, wanted))
+        _until_heard(awaited)
+
+    def sentinel(self, sender: Station, receiver: Station) -> tuple[bytes, Wanted]:
+        """Return a datagram from one host to another, and what it is recognized by when it arrives."""
+        datagram = plain_udp(sender.far_host(), receiver.far_host())
+        return datagram, carries(datagram)
 
     def udp(self, size: int = 64, **fields: object) -> Packet:
         """Return a datagram from a host behind h1 to one behind h2, addresses never used before unless given."""
@@ -122,22 +134,30 @@ class Network:
             send()
             if number % each == 0:
                 request = echo(station.address, station.gateway)
-                _until_heard(lambda that=request: station.send_ip(that), station, echo_reply(request))
+                _until_heard([(lambda that=request: station.send_ip(that), station, echo_reply(request))])
 
 
-def _until_heard(send: Callable[[], None], station: Station, wanted: Wanted) -> None:
-    """Send a sentinel, again where it was dropped, until one more frame of the kind is heard."""
-    before = len([frame for frame in station.listen() if wanted(frame)])
-    sent_at = -_AGAIN_S
+def _until_heard(sentinels: Sequence[_Sentinel]) -> None:
+    """Send sentinels, each again where it was dropped, until one more frame of each kind is heard."""
 
-    def heard() -> bool:
-        nonlocal sent_at
-        if time.monotonic() - sent_at >= _AGAIN_S:
-            send()
-            sent_at = time.monotonic()
-        return sum(1 for frame in station.listen() if wanted(frame)) > before
+    def count(station: Station, wanted: Wanted) -> int:
+        return sum(1 for frame in station.listen() if wanted(frame))
 
-    wait_for(f"{station.name} hears a sentinel", heard)
+    before = [count(station, wanted) for _, station, wanted in sentinels]
+    sent_at = [-_AGAIN_S] * len(sentinels)
+    awaited = set(range(len(sentinels)))
+
+    def all_heard() -> bool:
+        for number in tuple(awaited):
+            send, station, wanted = sentinels[number]
+            if time.monotonic() - sent_at[number] >= _AGAIN_S:
+                send()
+                sent_at[number] = time.monotonic()
+            if count(station, wanted) > before[number]:
+                awaited.remove(number)
+        return not awaited
+
+    wait_for("all sentinels are heard", all_heard)
 
 
 class Load:

@@ -20,7 +20,7 @@ REACHABLE_S: Final = 2
 DELAY_PROBE_S: Final = 1  # the default is 5
 PERMANENT: Final = ("10.0.2.129", "02:00:00:00:02:81")
 """A neighbour that the configuration gives, on eth1."""
-_CONFIGURATION: Final = f"""\
+CONFIGURATION: Final = f"""\
 metrics_listen: off
 parameters:
   arp:
@@ -154,44 +154,45 @@ class HopwireRouter(RouterUnderTest):
 
     def __init__(self, lab: RouterLab) -> None:
         super().__init__(lab)
-        self._control = lab.control()
+        self.control = lab.control()
 
     def set_policy(self, interface: str, name: str, value: str | bool) -> None:
         word = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-        self._control.change("link", "set", interface, name.replace("_", "-"), word)
-        self._control.wait_until_ready()
+        self.control.change("link", "set", interface, name.replace("_", "-"), word)
+        self.control.wait_until_ready()
 
     def set_icmp_limits(self, *, on: bool) -> None:
         pass
 
     def change(self, method: str, **params: Any) -> None:
-        self._control.ask(method, **params)
+        self.control.ask(method, **params)
         if not method.startswith("route."):  # what follows from an address or a link, control learns by and by
-            self._control.wait_for_reports()
-        self._control.wait_until_ready()
-        self._control.wait_until_followed()
+            self.control.wait_for_reports()
+        self.control.wait_until_ready()
+        self.control.wait_until_followed()
 
     def settle(self) -> None:
-        self._control.settle()
+        self.control.settle()
 
     def wait_until_noticed(self, interface: str, *, up: bool) -> None:
         def noticed() -> bool:
-            shown = self._control.ask("status")["interfaces"]
+            shown = self.control.ask("status")["interfaces"]
             return any(one["name"] == interface and one["up"] is up for one in shown)
 
         wait_for(f"hopwire knows that {interface} has {'a' if up else 'no'} carrier", noticed)
-        self._control.wait_until_ready(30.0)
-        self._control.wait_until_followed()
+        self.control.wait_until_ready(30.0)
+        self.control.wait_until_followed()
 
     def neighbour_count(self) -> int:
-        return len(self._control.ask("neigh.show"))
+        return len(self.control.ask("neigh.show"))
 
     @contextmanager
     def counted(self, **counters: int) -> Iterator[None]:
-        before = self._control.counts()
+        before = self.control.counts()
         yield
-        grown = self._control.counts().since(before)
-        assert {name: grown.get(name, 0) for name in counters} == counters
+        grown = self.control.counts().since(before)
+        seen = {name: grown.get(name, 0) for name in counters}
+        assert seen == counters, f"counted {seen}, not {counters}; of all drops {grown}"
 
 
 class KernelRouter(RouterUnderTest):
@@ -201,7 +202,7 @@ class KernelRouter(RouterUnderTest):
 
     def __init__(self, lab: RouterLab) -> None:
         super().__init__(lab)
-        self._set(_KERNEL_SETTINGS)
+        self.set_kernel(_KERNEL_SETTINGS)
         self._add_permanent()
 
     def _add_permanent(self) -> None:
@@ -210,7 +211,8 @@ class KernelRouter(RouterUnderTest):
             (index,) = netlink.link_lookup(ifname="eth1")
             netlink.neigh("replace", dst=PERMANENT[0], lladdr=PERMANENT[1], ifindex=index, state=_NUD_PERMANENT)
 
-    def _set(self, settings: Mapping[str, int]) -> None:
+    def set_kernel(self, settings: Mapping[str, int]) -> None:
+        """Write sysctls of the router's namespace."""
         with netns.inside(self.lab.namespace("router")):
             for name, value in settings.items():
                 Path("/proc/sys", name).write_text(f"{value}\n", encoding="ascii")
@@ -219,13 +221,13 @@ class KernelRouter(RouterUnderTest):
         if name == "martians":
             return  # it has but one
         if name == "directed_broadcast":  # the interfaces that it comes in by decide here
-            self._set({f"net/ipv4/conf/{scope}/bc_forwarding": int(value) for scope in ("all", *INTERFACES)})
+            self.set_kernel({f"net/ipv4/conf/{scope}/bc_forwarding": int(value) for scope in ("all", *INTERFACES)})
             return
         setting, values = _POLICY_SETTINGS[name]
-        self._set({f"net/ipv4/conf/{interface}/{setting}": values[value]})
+        self.set_kernel({f"net/ipv4/conf/{interface}/{setting}": values[value]})
 
     def set_icmp_limits(self, *, on: bool) -> None:
-        self._set({"net/ipv4/icmp_ratelimit": 1000 if on else 0})  # milliseconds between two
+        self.set_kernel({"net/ipv4/icmp_ratelimit": 1000 if on else 0})  # milliseconds between two
 
     def change(self, method: str, **params: Any) -> None:
         kind, _, verb = method.partition(".")
@@ -286,16 +288,30 @@ def _netlink_route(params: Mapping[str, Any], index: Any) -> dict[str, Any]:
 def running(name: str) -> Iterator[RouterUnderTest]:
     """Build the three hosts around the router and let `hopwire` or the `kernel` forward."""
     if name == "kernel":
-        with RouterLab(STAR, prefix=f"{PREFIX}k-", kernel_forwarding=True) as lab:
+        with kernel_lab() as lab:
             yield KernelRouter(lab)
         return
+    with hopwire_lab("c") as lab:
+        yield HopwireRouter(lab)
+
+
+@contextmanager
+def kernel_lab() -> Iterator[RouterLab]:
+    """Build the three hosts around a router whose kernel forwards."""
+    with RouterLab(STAR, prefix=f"{PREFIX}k-", kernel_forwarding=True) as lab:
+        yield lab
+
+
+@contextmanager
+def hopwire_lab(tag: str) -> Iterator[RouterLab]:
+    """Build the three hosts around a router that runs hopwire, with `CONFIGURATION`."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as configuration:
-        configuration.write(_CONFIGURATION)
+        configuration.write(CONFIGURATION)
         configuration.flush()
         os.environ["HOPWIRE_CONFIG"] = configuration.name
         try:
-            with started(STAR, "c") as lab:
+            with started(STAR, tag) as lab:
                 del os.environ["HOPWIRE_CONFIG"]
-                yield HopwireRouter(lab)
+                yield lab
         finally:
             os.environ.pop("HOPWIRE_CONFIG", None)

@@ -4,17 +4,11 @@ The tests of a row are named after it: `test_row_05_...` and `test_row_a3_...`.
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from scorecard import Row
 
 _TEST_NAME: Final = re.compile(r"test_row_0*(a?\d+)_")
-
-
-class Row(NamedTuple):
-    """One requirement."""
-
-    number: str
-    requirement: str
-    source: str
 
 
 def _numbered(prefix: str, *rows: tuple[str, str]) -> tuple[Row, ...]:

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from scorecard import Row, as_markdown, as_text, holds, table, verdicts
 
 from conformance.rows import ROWS, row_of
-from conformance.scorecard import as_markdown, as_text, holds, table, verdicts
 
 ALL_PASS = {row.number: "pass" for row in ROWS}
 
@@ -48,7 +48,7 @@ def test_every_row_has_a_test() -> None:
     ],
 )
 def test_verdict_of_a_row(outcomes: list[str], verdict: str) -> None:
-    assert verdicts({"row": "A7", "outcome": outcome} for outcome in outcomes)["A7"] == verdict
+    assert verdicts(ROWS, ({"row": "A7", "outcome": outcome} for outcome in outcomes))["A7"] == verdict
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,23 @@ def test_the_exit_status(hopwire: str, kernel: str, good: bool) -> None:
 
 
 def test_text() -> None:
-    lines = as_text(table({"hopwire": ALL_PASS, "kernel": {**ALL_PASS, "30": "differs", "31": "fail"}})).splitlines()
+    by_router = {"hopwire": ALL_PASS, "kernel": {**ALL_PASS, "30": "differs", "31": "fail"}}
+    lines = as_text(table(ROWS, by_router)).splitlines()
     assert lines[0].split() == ["row", "requirement", "source", "hopwire", "kernel"]
     assert re.fullmatch(r"30 +169\.254/16 is not forwarded +RFC 3927 2\.7 +pass +differs", lines[31])
     assert re.fullmatch(r" +47 rows +47 pass +45 pass, 1 differs, 1 fail", lines[-1])
 
 
 def test_markdown() -> None:
-    lines = as_markdown(table({"hopwire": ALL_PASS, "kernel": ALL_PASS})).splitlines()
+    lines = as_markdown(table(ROWS, {"hopwire": ALL_PASS, "kernel": ALL_PASS})).splitlines()
     assert lines[:2] == ["| row | requirement | source | hopwire | kernel |", "|---|---|---|---|---|"]
     assert lines[4] == "| 3 | Ethernet padding is no part of the datagram | RFC 894 | pass | pass |"
     assert lines[-1] == "|  | 47 rows |  | 47 pass | 47 pass |"
+
+
+def test_a_row_that_does_not_apply() -> None:
+    rows = (Row("1", "asked for", "RFC 1"), Row("2", "of others", "RFC 1", exempt="static"))
+    found = verdicts(rows, [{"row": "1", "outcome": "passed"}])
+    assert found == {"1": "pass", "2": "n/a: static"}
+    assert holds({"hopwire": found, "kernel": found})
+    assert table(rows, {"hopwire": found, "kernel": found})[-1][3] == "1 pass, 1 n/a"

@@ -189,4 +189,8 @@ def test_what_translation_drops_names_the_reason_and_the_rule_that_would_let_it_
     told = explain(datagram(), dropped(Counter.DROP_NAT_NO_SESSION))
     assert Counter.DROP_NAT_NO_SESSION.text in told.sentences[-1]
     assert told.commands == ["control-cli nat add udp 198.51.100.7 port 53 to HOST", "control-cli nat show"]
-    assert explain(datagram(), dropped(Counter.DROP_NAT_PORTS_FULL)).commands == ["control-cli nat show"]
+    assert "without ICMP" in told.sentences[-1]
+    refused = explain(datagram(), dropped(Counter.DROP_NAT_PORTS_FULL))
+    assert refused.commands == ["control-cli nat show"]
+    assert "without ICMP" not in refused.sentences[-1]
+    assert "(ICMP 3/13)" in refused.sentences[-1]

@@ -152,6 +152,25 @@ def test_errors_that_lie_are_not_translated(router: NatBench) -> None:
         assert router.verdict(bad, INSIDE)[0] == "DROP_NAT_ICMP"
 
 
+def test_errors_to_the_router(router: NatBench) -> None:
+    """Only what may be about a datagram of its own is its own stack's: sound, and of no port that is given out."""
+    sent = Datagram(UDP, HOST, 40_001, REMOTE, 53)
+    _, packet, _ = router.verdict(sent.packet(), INSIDE)
+    good = error(packet[:28], REMOTE, OUT)
+    assert router.verdict(good, OUTSIDE)[0] == "FORWARDED"
+    damaged = good[:-1] + bytes((good[-1] ^ 1,))
+    for bad in (
+        damaged,
+        error(packet[:27], REMOTE, OUT),
+        error(b"", REMOTE, OUT),
+        error(Datagram(UDP, OUT, 40_002, REMOTE, 53).packet(), REMOTE, OUT),
+        error(Datagram(UDP, REMOTE2, 40_001, REMOTE, 53).packet(), REMOTE, OUT),
+    ):
+        assert router.verdict(bad, OUTSIDE)[0] == "DROP_NAT_ICMP"
+    for own in (Datagram(UDP, OUT, 5353, REMOTE, 53), Datagram(ICMP, OUT, 9, REMOTE, 0)):
+        assert router.verdict(error(own.packet(), REMOTE, OUT), OUTSIDE)[0] == "LOCAL"
+
+
 def test_a_reset_of_no_session_begins_none(router: NatBench) -> None:
     assert router.fate(Datagram(TCP, HOST, 40_001, REMOTE, 80, flags=RST), INSIDE) == "DROP_NAT_NO_SESSION"
     assert router.translator.sessions_in_use == 0

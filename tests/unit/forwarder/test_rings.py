@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from pipeline_router import ETH0, ETH2, ETHERNET, bench_with, datagram
 
-from services.common.coalesce import SLEEP_MS, STRETCH_NS
+from services.common.coalesce import LINGER_MS, SLEEP_MS, STRETCH_NS
 from services.common.counters import Counter, CounterBlock
 from services.common.endpoints import Endpoints
 from services.common.frame_ring import TIMESTAMP_NS, RingConsumer, RingProducer
@@ -20,7 +20,8 @@ from services.common.meters import Meter
 from services.common.observer import Observing
 from services.common.system_calls import watch
 from services.forwarder.egress import Egress
-from services.forwarder.pipeline import BATCH, TO_ARP, TO_SLOW_PATH, counter_start, make_batch, make_queues
+from services.forwarder.pipeline import BATCH, counter_start, make_batch, make_queues
+from services.forwarder.rationing import TO_ARP, TO_SLOW_PATH
 from services.forwarder.rings import (
     MESSAGES,
     OUT_OF_BOUNDS,
@@ -32,6 +33,7 @@ from services.forwarder.rings import (
 )
 
 HEAD, SLEEPS = 16, 48  # words of a ring's header
+LONG_NS = 60_000_000_000
 FORWARDED = ETHERNET + datagram()
 EXPIRED = ETHERNET + datagram(ttl=1)
 UNRESOLVED = ETHERNET + datagram(destination="198.51.100.200")
@@ -106,7 +108,7 @@ def rings(tmp_path: Path) -> Iterator[Rings]:
 def test_it_empties_all_rings_and_comes_back(rings: Rings) -> None:
     rings.put(0, *[FORWARDED] * (BATCH + 10))
     rings.put(1, DROPPED)
-    assert rings.run().reason == TIME_IS_UP
+    assert rings.run(stretch_ns=LONG_NS).reason == TIME_IS_UP
     assert [ring.available() for ring in rings.consumers] == [0, 0]
     assert rings.count(Counter.DROP_TX_FAILED) == BATCH + 10
     assert rings.count(Counter.TAKEN) == BATCH + 11
@@ -186,6 +188,27 @@ def test_asleep_it_comes_back_now_and_then(rings: Rings) -> None:
     assert SLEEP_MS / 1000 <= done.slept_ns / 1e9 <= time.monotonic() - before
 
 
+def test_it_lingers_when_it_has_worked(rings: Rings) -> None:
+    """It sleeps before it comes back, but not for as long as one that had nothing to do."""
+
+    def slept_s() -> float:
+        rings.put(0, DROPPED)
+        done = rings.run(sleep=True)
+        assert done.reason == MESSAGES
+        return done.slept_ns / 1e9
+
+    tries = [slept_s() for _ in range(5)]
+    assert LINGER_MS / 1000 <= min(tries) < SLEEP_MS / 1000
+    assert rings.count(Counter.DROP_BLACKHOLE) == 5
+
+
+def test_a_message_brings_it_back_though_it_was_rung_for_frames_as_well(rings: Rings) -> None:
+    """Otherwise a steady flow with pauses would keep messages waiting."""
+    os.write(rings.rope, b"\0")
+    os.write(rings.sender, b"x")
+    assert rings.run(sleep=True).reason == MESSAGES
+
+
 def test_a_used_up_allowance_does_not_outlive_a_sleep(rings: Rings) -> None:
     rings.batch.allowance[TO_SLOW_PATH] = 0
     os.write(rings.rope, b"\0")
@@ -195,7 +218,7 @@ def test_a_used_up_allowance_does_not_outlive_a_sleep(rings: Rings) -> None:
 def test_a_bell_for_no_ring_that_is_known_brings_it_back(rings: Rings) -> None:
     os.write(rings.rope, b"\0")
     before = time.monotonic()
-    assert rings.run(sleep=True, stretch_ns=60_000_000_000).reason == MESSAGES
+    assert rings.run(sleep=True, stretch_ns=LONG_NS).reason == MESSAGES
     assert time.monotonic() - before < SLEEP_MS / 1000
     with pytest.raises(BlockingIOError):
         os.read(rings.bell, 1)
@@ -213,7 +236,7 @@ def test_frames_that_came_before_it_slept_are_not_overlooked(rings: Rings) -> No
 def test_batches_are_counted_by_size_and_time(rings: Rings) -> None:
     rings.put(0, *[FORWARDED] * (BATCH + 3))
     rings.put(1, DROPPED)
-    rings.run()
+    rings.run(stretch_ns=LONG_NS)
     measured = rings.counters.meters.snapshot().histograms
     assert measured["FORWARD_FRAMES"] == [BATCH + 4, 1, 0, 1, 0, 0, 0, 0, 0, 1], "of 1, 3 and 256 frames"
     total, *buckets = measured["FORWARD_NS"]

@@ -4,12 +4,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 from receive_ring import NOW_NS, Received, ReceiveRing, frame
 
-from services.common.coalesce import SLEEP_MS, STRETCH_NS
+from services.common.coalesce import LINGER_MS, LONGEST_NS, SLEEP_MS, STRETCH_NS
 from services.common.counters import COLUMNS, Counter
 from services.common.frame_ring import HEAD, STALE_NS, TAIL, PrivateRing
 from services.common.meters import BUCKETS, METER_VALUES, Histogram, Meter, histogram_place
@@ -86,11 +87,26 @@ def ingress() -> Iterator[Ingress]:
 
 def test_it_goes_on_until_time_is_up(ingress: Ingress) -> None:
     ingress.put(frame(b"1"), frame(b"2"))
-    os.write(ingress.wire, b"x")  # the socket stays readable: it never sleeps
+    os.write(ingress.wire, b"x")  # the socket stays readable: it is woken as soon as it sleeps
     before = time.monotonic_ns()
-    done = ingress.run()
-    assert time.monotonic_ns() - before >= STRETCH_NS
+    done = ingress.run(60_000_000_000)
+    assert time.monotonic_ns() - before >= LONGEST_NS
     assert (done.slot, done.handed, done.arp, done.failed) == (2, 2, 0, False)
+
+
+def test_it_lingers_when_it_has_worked() -> None:
+    """It sleeps before it comes back, but not for as long as one that had nothing to do."""
+
+    def spent_s() -> float:
+        with closing(Ingress()) as ingress:
+            ingress.put(frame(b"1"))
+            before = time.monotonic()
+            assert ingress.run().handed == 1
+            return time.monotonic() - before
+
+    tries = [spent_s() for _ in range(5)]
+    assert min(tries) >= LINGER_MS / 1000
+    assert min(tries) < SLEEP_MS / 1000
 
 
 def test_it_comes_back_when_nothing_has_come_for_long(ingress: Ingress) -> None:

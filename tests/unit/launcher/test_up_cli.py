@@ -47,7 +47,10 @@ def test_a_wrong_command_line_is_one_line_and_status_2(arguments: tuple[str, ...
     ("arguments", "words"),
     [
         (("up", "--log-level", "loud"), "log level 'loud' is unknown; choose debug, info, warning or error"),
-        (("lab", "star"), "topology 'star' does not exist; choose one of: pair, three-routers, ospf-ring, bgp-ecmp"),
+        (
+            ("lab", "star"),
+            "topology 'star' does not exist; choose one of: pair, three-routers, nat, ospf-ring, bgp-ecmp",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_1(arguments: tuple[str, ...], words: str) -> None:
