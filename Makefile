@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test e2e conformance lint bench picture man schema metrics install kernels lock clean help
+.PHONY: demo test e2e conformance lint bench bench-picture picture man schema metrics install kernels lock clean help
 
 help:
 	@echo "make demo     build two hosts and a router, and show it working (root)"
@@ -13,6 +13,7 @@ help:
 	@echo "make e2e      the lab of docker-compose.yml on a Docker engine"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    measure against the kernel's forwarding (root)"
+	@echo "make bench-picture  draw docs/pictures/bench.svg from BENCH_JSON, a file of 'hopwire bench --output'"
 	@echo "make man      write docs/control-cli.1 anew, from what control-cli's parser reads"
 	@echo "make schema   write docs/hopwire.schema.json anew, from the models that check the configuration"
 	@echo "make metrics  write docs/metrics.md and Grafana's dashboards anew, from the code"
@@ -45,6 +46,11 @@ lint: $(VENV)/.runtime $(VENV)/.test $(VENV)/.lint
 
 bench: kernels
 	@$(BIN)/hopwire bench $(BENCH_ARGS)
+
+BENCH_JSON ?= bench.json
+bench-picture: $(VENV)/.runtime
+	$(BIN)/python -m services.launcher.bench.picture $(BENCH_JSON) > docs/pictures/bench.svg.new && \
+		mv docs/pictures/bench.svg.new docs/pictures/bench.svg
 
 picture: kernels
 	@$(BIN)/python docs/picture.py

@@ -4,10 +4,13 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
+
+if TYPE_CHECKING:
+    from services.launcher.bench.options import Comparison, Output
 
 app = typer.Typer(
     help="A software router in readable Python.",
@@ -74,41 +77,76 @@ def demo() -> int:
 def bench(
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="The length of each measurement.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often everything is measured in turn.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    interfaces: Annotated[
+        int, typer.Option(min=1, max=16, metavar="N", help="From how many hosts, each on its own link, traffic comes.")
+    ] = 1,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|synthetic",
+            help="With a table of the Internet's size: a file with one prefix a line, or a made one.",
+        ),
+    ] = None,
+    loss_free: Annotated[
+        bool, typer.Option("--loss-free", help="Search for the highest rate without loss, too (RFC 2544 section 26.1).")
+    ] = False,
+    trial_seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=600, help="With --loss-free: the length of each trial (10).")
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure round-trip times at 10, 50 and 90 % load, too.")
+    ] = False,
     full_table: Annotated[
-        bool, typer.Option("--full-table", help="Measure a routing table of the Internet's size instead.")
+        bool, typer.Option("--full-table", help="Measure how changes of such a table come through, instead.")
     ] = False,
     prefixes: Annotated[
         Path | None, typer.Option(help="With --full-table: a file with one prefix a line, in place of a made table.")
     ] = None,
     floods: Annotated[
-        bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path instead.")
+        bool, typer.Option("--floods", help="Measure what floods of exceptions leave of the fast path, instead.")
     ] = False,
-    nat: Annotated[bool, typer.Option("--nat", help="Measure what address translation costs instead.")] = False,
+    nat: Annotated[bool, typer.Option("--nat", help="Measure what address translation costs, instead.")] = False,
     observed: Annotated[
-        bool, typer.Option("--observed", help="Measure what observers leave of the 60-byte rate instead.")
+        bool, typer.Option("--observed", help="Measure what observers leave of the 60-byte rate, instead.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON to a file, too.")] = None,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
-    if full_table:
-        from services.launcher.bench.full_table import run_full_table  # noqa: PLC0415
+    from services.launcher.bench import options  # noqa: PLC0415
 
-        return _to_exit(lambda: run_full_table(seconds=seconds, prefixes=prefixes, as_json=json))
-    if floods:
-        from services.launcher.bench.floods import run_floods  # noqa: PLC0415
+    comparison = options.Comparison(seconds, rounds, interfaces, table, loss_free, trial_seconds, latency)
+    others = {"full-table": full_table, "floods": floods, "nat": nat, "observed": observed}
+    instead = [name for name, chosen in others.items() if chosen]
+    if problem := options.problem(comparison, instead, has_prefixes=prefixes is not None):
+        raise typer.BadParameter(problem)
+    return _to_exit(lambda: _measure(comparison, instead, prefixes, options.Output(json, output)))
 
-        return _to_exit(lambda: run_floods(seconds=seconds, rounds=rounds, as_json=json))
-    if nat:
-        from services.launcher.bench.nat import run_nat  # noqa: PLC0415
 
-        return _to_exit(lambda: run_nat(seconds=seconds, rounds=rounds, as_json=json))
-    if observed:
-        from services.launcher.bench.observed import run_observed  # noqa: PLC0415
+def _measure(comparison: "Comparison", instead: list[str], prefixes: Path | None, output: "Output") -> int:
+    """Run the comparison with the kernel, or what is measured instead of it."""
+    seconds, rounds = comparison.seconds, comparison.rounds
+    match instead:
+        case ["full-table"]:
+            from services.launcher.bench.full_table import run_full_table  # noqa: PLC0415
 
-        return _to_exit(lambda: run_observed(seconds=seconds, rounds=rounds, as_json=json))
-    from services.launcher.bench.command import run_bench  # noqa: PLC0415
+            return run_full_table(seconds=seconds, prefixes=prefixes, output=output)
+        case ["floods"]:
+            from services.launcher.bench.floods import run_floods  # noqa: PLC0415
 
-    return _to_exit(lambda: run_bench(seconds=seconds, rounds=rounds, as_json=json))
+            return run_floods(seconds=seconds, rounds=rounds, output=output)
+        case ["nat"]:
+            from services.launcher.bench.nat import run_nat  # noqa: PLC0415
+
+            return run_nat(seconds=seconds, rounds=rounds, output=output)
+        case ["observed"]:
+            from services.launcher.bench.observed import run_observed  # noqa: PLC0415
+
+            return run_observed(seconds=seconds, rounds=rounds, output=output)
+        case _:
+            from services.launcher.bench.command import run_bench  # noqa: PLC0415
+
+            return run_bench(comparison, output)
 
 
 @app.command()

@@ -51,11 +51,11 @@ def main() -> None:
             os.sched_setaffinity(0, {options.cpu})
         macs = bytes.fromhex(options.gateway_mac.replace(":", "")), generator.mac_of(options.interface)
         source, first = int(options.source), int(options.first_destination)
-        plain = generator.build_frames(*macs, source, first, options.destinations, _FRAME_BYTES)
+        destinations = generator.consecutive(first, options.destinations)
+        plain = generator.build_frames(*macs, source, destinations, _FRAME_BYTES)
         place = Place(source, int(options.router), first, int(options.absent))
         frames = build_frames(plain, options.kind, place, *macs)
-        sent, elapsed = generator.send(options.interface, frames, options.seconds)
-        print(json.dumps({"sent": sent, "seconds": elapsed}))
+        print(json.dumps(generator.send(options.interface, frames, options.seconds)._asdict()))
         return 0
 
     sys.exit(command.run("flood_generator", options.netns, run))

@@ -4,7 +4,6 @@ The rate is compared with the one beside a flood for a blackhole, which costs th
 and is no exception.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -16,7 +15,8 @@ from rich.table import Table
 
 from services.common import netns
 from services.common.errors import HopwireError
-from services.launcher.bench import exceptions, flood_generator, rig
+from services.launcher.bench import deliver, exceptions, flood_generator, rig, traffic
+from services.launcher.bench.options import Output
 from services.launcher.lab.lab import Lab
 from services.launcher.lab.signals import Stopped, stop_signals
 from services.launcher.lab.topologies import PAIR
@@ -27,14 +27,15 @@ Rates = Mapping[str, Sequence[float]]
 """By kind of flood: the frames a second that were forwarded, one value a round."""
 
 
-def run_floods(*, seconds: float, rounds: int, as_json: bool) -> int:
+def run_floods(*, seconds: float, rounds: int, output: Output) -> int:
     """Measure each flood in turn, `rounds` times; print the medians, and return the exit status.
 
     :param seconds: of each flood.
-    :raises HopwireError: not root, or the lab cannot be built.
+    :raises HopwireError: not root, the lab cannot be built, or the result cannot be written.
     """
     if os.geteuid() != 0:
         raise HopwireError("making network namespaces needs root; run: sudo hopwire bench --floods")
+    deliver.check(output)
     progress = Console(stderr=True, highlight=False)
     rates: dict[str, list[float]] = {kind: [] for kind in exceptions.KINDS}
     try:
@@ -50,10 +51,7 @@ def run_floods(*, seconds: float, rounds: int, as_json: bool) -> int:
                         values.append(_rate(lab, kind, seconds))
     except Stopped as stop:
         return stop.exit_status
-    if as_json:
-        print(json.dumps({"seconds": seconds, "rates": rates, "kept": kept(rates)}, indent=2))
-    else:
-        Console().print(table(rates))
+    deliver.deliver({"seconds": seconds, "rates": rates, "kept": kept(rates)}, [table(rates)], output)
     return 0
 
 
@@ -75,17 +73,18 @@ def table(rates: Rates) -> Table:
 
 
 def _rate(lab: Lab, kind: str, seconds: float) -> float:
-    first = rig.BENCHMARK_NETWORK[0]
+    first = traffic.BENCHMARK_NETWORK[0]
     host = lab.topology.address("host1")
     near = next(entry for entry in lab.topology.interfaces("router") if host in entry.address.network)
     far = next(entry for entry in lab.topology.interfaces("router") if entry is not near)
-    before = rig.received(lab)
+    before = traffic.received(lab)
     report = rig.python(
         lab,
         "host1",
         flood_generator.__name__,
-        *(kind, "--interface", "eth0", "--gateway-mac", rig.router_mac(lab), "--cpu", str(rig.GENERATOR_CPU)),
+        *(kind, "--interface", "eth0", "--gateway-mac", traffic.router_mac(lab, "host1")),
+        *("--cpu", str(traffic.generator_cores()[0])),
         *("--source", str(host), "--router", str(near.address.ip), "--absent", str(far.address.network[20])),
-        *("--first-destination", str(first), "--destinations", str(rig.DESTINATIONS), "--seconds", str(seconds)),
+        *("--first-destination", str(first), "--destinations", str(traffic.DESTINATIONS), "--seconds", str(seconds)),
     )
-    return (rig.received(lab) - before) / float(report["seconds"])
+    return (traffic.received(lab) - before) / float(report["seconds"])

@@ -20,8 +20,9 @@ from services.common import netns
 from services.common.bus import RpcClient
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
-from services.launcher.bench import internet_table, rig
+from services.launcher.bench import deliver, internet_table, rig, traffic
 from services.launcher.bench.internet_table import Column, RouteLoader, Table
+from services.launcher.bench.options import Output
 from services.launcher.lab.lab import Lab
 from services.launcher.lab.signals import Stopped, stop_signals
 from services.launcher.lab.topologies import PAIR
@@ -45,7 +46,7 @@ _LOOK_PAUSE_S: Final = 0.0005
 Figures = dict[str, float]
 
 
-def run_full_table(*, seconds: float, prefixes: Path | None, as_json: bool) -> int:
+def run_full_table(*, seconds: float, prefixes: Path | None, output: Output) -> int:
     """Measure, print, and return the exit status.
 
     :param seconds: how long routes change.
@@ -54,6 +55,7 @@ def run_full_table(*, seconds: float, prefixes: Path | None, as_json: bool) -> i
     """
     if os.geteuid() != 0:
         raise HopwireError("making network namespaces needs root; run: sudo hopwire bench --full-table")
+    deliver.check(output)
     say: Callable[[str], None] = Console(stderr=True, highlight=False).print
     table = internet_table.generated() if prefixes is None else internet_table.read(prefixes)
     try:
@@ -61,10 +63,7 @@ def run_full_table(*, seconds: float, prefixes: Path | None, as_json: bool) -> i
             figures = _measure(lab, table, seconds, say)
     except Stopped as stop:
         return stop.exit_status
-    if as_json:
-        print(json.dumps(figures, indent=2))
-    else:
-        _show(figures)
+    deliver.deliver(dict(figures), [_grid(figures)], output)
     return 0
 
 
@@ -147,20 +146,21 @@ def _change_under_traffic(
     lab: Lab, loader: RouteLoader, forwarder: RpcClient, table: Table, gateways: Column, seconds: float
 ) -> Figures:
     rig.resolve_neighbours(lab)
-    before = rig.received(lab)
-    traffic = lab.popen(
+    before = traffic.received(lab)
+    arguments = traffic.generator_arguments(lab, traffic.Traffic(), "host1", seconds + 2)
+    sender = lab.popen(
         "host1",
-        [sys.executable, "-m", *rig.generator_arguments(lab, 60, seconds + 2), "--rate", str(_FRAMES_A_SECOND)],
+        [sys.executable, "-m", *arguments, "--rate", str(_FRAMES_A_SECOND)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     try:
         time.sleep(1.0)  # the traffic begins before the changes, and ends after them
         delays, changes, elapsed = _change(loader, forwarder, table, gateways, seconds)
-        output, errors = traffic.communicate(timeout=_SEEN_LIMIT_S)
+        output, errors = sender.communicate(timeout=_SEEN_LIMIT_S)
     finally:
-        lab.end(traffic)
-    if traffic.returncode != 0:
+        lab.end(sender)
+    if sender.returncode != 0:
         raise HopwireError(f"the generator failed: {errors.strip()}")
     time.sleep(0.2)  # the last frames lie in the router's rings for milliseconds
     sent = json.loads(output)["sent"]
@@ -171,7 +171,7 @@ def _change_under_traffic(
         "delay_p99_ms": float(np.percentile(delays, 99)) * 1e3,
         "delay_max_ms": max(delays) * 1e3,
         "frames_sent": sent,
-        "frames_lost": max(0, sent - (rig.received(lab) - before)),  # ARP is received, too
+        "frames_lost": max(0, sent - (traffic.received(lab) - before)),  # ARP is received, too
     }
 
 
@@ -220,7 +220,7 @@ def _changeable(table: Table) -> Column:
     return chosen
 
 
-def _show(figures: Figures) -> None:
+def _grid(figures: Figures) -> Grid:
     grid = Grid(show_header=False)
     for title, value in (
         ("routes in the kernel", f"{figures['routes']:,.0f}, loaded in {figures['load_s']:.1f} s"),
@@ -245,4 +245,4 @@ def _show(figures: Figures) -> None:
         ),
     ):
         grid.add_row(title, value)
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    return grid

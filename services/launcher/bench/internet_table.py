@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
@@ -44,9 +45,9 @@ LENGTHS: Final = {
     32: 886,
 }
 """How many prefixes of each length a table of the Internet has (901,899 in all)."""
-_RESERVED: Final = tuple(
-    IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3")
-)
+_UNROUTABLE: Final = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
+"""This network, loopback, multicast and reserved: RFC 6890."""
+_RESERVED: Final = (*_UNROUTABLE, IPv4Network("192.168.0.0/16"), IPv4Network("198.18.0.0/15"))
 """No generated prefix lies in these: no unicast, or the benchmark's own networks."""
 
 _RTM_NEWROUTE: Final = 24  # linux/rtnetlink.h
@@ -110,6 +111,23 @@ def generated(share: float = 1.0, seed: int = 20) -> Table:
         prefixes.append(candidates[allowed][:count])
         lengths.append(np.full(len(prefixes[-1]), length, np.uint32))
     return Table(np.concatenate(prefixes), np.concatenate(lengths))
+
+
+def destinations(table: Table, count: int, excluded: Sequence[IPv4Network], seed: int = 21) -> Column:
+    """Return as many addresses, each in a prefix drawn from the table by chance: the same for the same seed.
+
+    :param excluded: no address is in these, nor in those that no datagram may go to.
+    :raises HopwireError: there is hardly any other.
+    """
+    chance = np.random.default_rng(seed)
+    rows = chance.integers(0, len(table), 4 * count)
+    hosts = chance.integers(0, 1 << 32, 4 * count, np.uint32) & (0xFFFF_FFFF >> table.lengths[rows].astype(np.uint64))
+    drawn = table.prefixes[rows] | hosts.astype(np.uint32)
+    refused = [_within(drawn, network) for network in (*_UNROUTABLE, *excluded)]
+    allowed: Column = drawn[~np.logical_or.reduce(refused)][:count]
+    if len(allowed) < count:
+        raise HopwireError("most prefixes of the table are for no unicast, or the benchmark's own; name another file")
+    return allowed
 
 
 def _within(prefixes: Column, network: IPv4Network) -> npt.NDArray[np.bool_]:

@@ -1,8 +1,6 @@
 """`hopwire bench --nat`: what address translation costs, and what the kernel's masquerade does in the same run."""
 
-import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,9 @@ from rich.table import Table
 from services.common.bus import RpcClient, RpcRefusedError
 from services.common.endpoints import Endpoints
 from services.common.errors import HopwireError
-from services.launcher.bench import rig
+from services.launcher.bench import deliver, rig
+from services.launcher.bench.options import Output
+from services.launcher.bench.traffic import Traffic, offer
 from services.launcher.lab.lab import Lab
 from services.launcher.lab.signals import Stopped, stop_signals
 from services.launcher.lab.topologies import PAIR
@@ -44,14 +44,15 @@ Samples = Mapping[str, Sequence[Mapping[str, float]]]
 """By mode: one mapping a round, from a row's name to its value."""
 
 
-def run_nat(*, seconds: float, rounds: int, as_json: bool) -> int:
+def run_nat(*, seconds: float, rounds: int, output: Output) -> int:
     """Measure each way of forwarding in turn, `rounds` times; print the medians, and return the exit status.
 
     :param seconds: of each measurement of a rate or a stream.
-    :raises HopwireError: not root, the lab cannot be built, or there is no nft.
+    :raises HopwireError: not root, the lab cannot be built, there is no nft, or the result cannot be written.
     """
     if os.geteuid() != 0:
         raise HopwireError("making network namespaces needs root; run: sudo hopwire bench --nat")
+    deliver.check(output)
     progress = Console(stderr=True, highlight=False)
     samples: dict[str, list[Mapping[str, float]]] = {mode: [] for mode in MODES}
     try:
@@ -64,10 +65,7 @@ def run_nat(*, seconds: float, rounds: int, as_json: bool) -> int:
                         values.append(_sample(lab, seconds))
     except Stopped as stop:
         return stop.exit_status
-    if as_json:
-        print(json.dumps({"seconds": seconds, "samples": samples, "ratios": ratios(samples)}, indent=2))
-    else:
-        Console(width=None if sys.stdout.isatty() else 160).print(table(samples))
+    deliver.deliver({"seconds": seconds, "samples": samples, "ratios": ratios(samples)}, [table(samples)], output)
     return 0
 
 
@@ -94,11 +92,12 @@ def table(samples: Samples) -> Table:
 
 def _sample(lab: Lab, seconds: float) -> Mapping[str, float]:
     rig.resolve_neighbours(lab)
-    new, _ = rig.packet_rate(lab, 60, _NEW_S)
-    small, _ = rig.packet_rate(lab, 60, seconds)
-    large, _ = rig.packet_rate(lab, 1514, seconds)
-    stream = rig.tcp_rate(lab, "host1", "host2", seconds)
-    return {"new": new, "packets_60": small, "packets_1514": large, "tcp": stream}
+    return {
+        "new": offer(lab, Traffic(), _NEW_S).forwarded,
+        "packets_60": offer(lab, Traffic(), seconds).forwarded,
+        "packets_1514": offer(lab, Traffic(frame_bytes=1514), seconds).forwarded,
+        "tcp": rig.tcp_rate(lab, "host1", "host2", seconds),
+    }
 
 
 @contextmanager

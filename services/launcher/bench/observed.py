@@ -5,7 +5,6 @@ Prometheus that scrapes fifteen times as often as by default, with a status page
 whose filter every frame is held against.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from services.common.errors import HopwireError
-from services.launcher.bench import rig, watcher
+from services.launcher.bench import deliver, rig, watcher
+from services.launcher.bench.options import Output
+from services.launcher.bench.traffic import Traffic, offer
 from services.launcher.lab.lab import Lab
 from services.launcher.lab.signals import Stopped, stop_signals
 from services.launcher.lab.topologies import PAIR
@@ -40,14 +41,15 @@ Rates = Mapping[str, Sequence[float]]
 """By who looks: the frames a second that were forwarded, one value a round."""
 
 
-def run_observed(*, seconds: float, rounds: int, as_json: bool) -> int:
+def run_observed(*, seconds: float, rounds: int, output: Output) -> int:
     """Measure with each kind of observer in turn, `rounds` times; print the medians, and return the exit status.
 
     :param seconds: of each measurement.
-    :raises HopwireError: not root, or the lab cannot be built.
+    :raises HopwireError: not root, the lab cannot be built, or the result cannot be written.
     """
     if os.geteuid() != 0:
         raise HopwireError("making network namespaces needs root; run: sudo hopwire bench --observed")
+    deliver.check(output)
     progress = Console(stderr=True, highlight=False)
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
     try:
@@ -59,13 +61,10 @@ def run_observed(*, seconds: float, rounds: int, as_json: bool) -> int:
                     progress.print(f"round {number} of {rounds}")
                     for kind, values in rates.items():
                         with _observed(lab, kind):
-                            values.append(rig.packet_rate(lab, 60, seconds)[0])
+                            values.append(offer(lab, Traffic(), seconds).forwarded)
     except Stopped as stop:
         return stop.exit_status
-    if as_json:
-        print(json.dumps({"seconds": seconds, "rates": rates, "kept": kept(rates)}, indent=2))
-    else:
-        Console(width=None if sys.stdout.isatty() else 120).print(table(rates))
+    deliver.deliver({"seconds": seconds, "rates": rates, "kept": kept(rates)}, [table(rates)], output)
     return 0
 
 

@@ -1,38 +1,68 @@
-"""The rig: host1, a router that forwards in one of several ways, host2; and what is measured on it."""
+"""The rig: hosts, a router that forwards in one of several ways, host2; and what is measured on it."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pyroute2 import IPRoute
 
 from services.common import guard, netns
 from services.common.errors import HopwireError
-from services.launcher.bench import generator, stream
+from services.launcher.bench import cpu, internet_table, stream
+from services.launcher.bench.internet_table import RouteLoader, Table
+from services.launcher.bench.options import SYNTHETIC
+from services.launcher.bench.run import Run
+from services.launcher.bench.traffic import (
+    BENCHMARK_NETWORK,
+    DESTINATIONS,
+    RECEIVER,
+    ROUTER,
+    Traffic,
+    offer,
+    other_cores_mask,
+)
 from services.launcher.lab import measure
 from services.launcher.lab.lab import Lab
+from services.launcher.lab.topologies import PAIR
+from services.launcher.lab.topology import Host, Link, LinkEnd, Route, Topology
 
 KERNEL: Final = "kernel"
 KERNEL_RPS: Final = "kernel+RPS"
 HOPWIRE: Final = "hopwire"
 MODES: Final = (KERNEL, KERNEL_RPS, HOPWIRE)
 
-DESTINATIONS: Final = 60_000
-BENCHMARK_NETWORK: Final = IPv4Network("198.18.0.0/15")
-"""Addresses for benchmarks: RFC 2544 appendix C.2.2. Routed to host2, which drops what it gets."""
-GENERATOR_CPU: Final = 0
+_FIRST_EXTRA_NETWORK: Final = 2
+"""192.168.0.0/24 and 192.168.1.0/24 are the pair's."""
 _FLOOD_PINGS: Final = 2000
 _IDLE_PINGS: Final = 40
 _IDLE_INTERVAL_S: Final = 0.03
-_LIMIT_S: Final = 60.0
+LIMIT_S: Final = 60.0
+"""How long a program on a host may take."""
 
-Sample = Mapping[str, float]
-"""Measured values, by the names in `report.ROWS`."""
+
+def topology(senders: int) -> Topology:
+    """Return the pair of hosts with the router between them, and as many more hosts that send, host3 and so on."""
+    extra = range(3, senders + 2)
+    hosts, links = [], []
+    for place, number in enumerate(extra, _FIRST_EXTRA_NETWORK):
+        near, far = IPv4Interface(f"192.168.{place}.2/24"), IPv4Interface(f"192.168.{place}.1/24")
+        hosts.append(Host(f"host{number}", (Route(IPv4Network("0.0.0.0/0"), far.ip),)))
+        links.append(Link((LinkEnd(f"host{number}", near), LinkEnd(ROUTER, far))))
+    return replace(PAIR, hosts=(*PAIR.hosts, *hosts), links=(*PAIR.links, *links))
+
+
+def senders(lab: Lab) -> tuple[str, ...]:
+    """Return the hosts that traffic comes from."""
+    return tuple(host.name for host in lab.topology.hosts if host.name != RECEIVER)
 
 
 def prepare(lab: Lab) -> None:
@@ -40,11 +70,55 @@ def prepare(lab: Lab) -> None:
 
     Otherwise host2's own routing would cost more than the router's, on the core that the router sends from.
     """
-    with netns.inside(lab.namespace("host2")):
+    with netns.inside(lab.namespace(RECEIVER)):
         guard.install(["eth0"])
-    gateway = str(lab.topology.address("host2"))
-    with netns.inside(lab.namespace("router")), IPRoute() as kernel:
+    gateway = str(lab.topology.address(RECEIVER))
+    with netns.inside(lab.namespace(ROUTER)), IPRoute() as kernel:
         kernel.route("add", dst=str(BENCHMARK_NETWORK), gateway=gateway)
+
+
+def without_router(lab: Lab, traffic: Traffic, seconds: float) -> Run:
+    """Return what the load itself costs: the router drops it, as host2 does, as if host1 were wired to host2."""
+    with netns.inside(lab.namespace(ROUTER)):
+        guard.install([interface.name for interface in lab.topology.interfaces(ROUTER)])
+        try:
+            return offer(lab, traffic, seconds)
+        finally:
+            guard.remove()
+
+
+# --- A full routing table ---------------------------------------------------------------------------------------------
+
+
+def read_table(name: str) -> Table:
+    """Return the table of a file, or a made one.
+
+    :raises HopwireError: the file cannot be read, or there is no destination in it.
+    """
+    table = internet_table.generated() if name == SYNTHETIC else internet_table.read(Path(name))
+    if not len(table):
+        raise HopwireError(f"prefixes {name}: there is no IPv4 prefix; name another file")
+    return table
+
+
+@contextmanager
+def table_loaded(lab: Lab, table: Table) -> Iterator[Path]:
+    """Load a table into the router's kernel, all of it by host2; yield a file of destinations all over it."""
+    addresses = internet_table.destinations(table, DESTINATIONS, lab.topology.host_networks)
+    gateways = np.full(len(table), int(lab.topology.address(RECEIVER)), np.uint32)
+    with netns.inside(lab.namespace(ROUTER)):
+        loader = RouteLoader()
+    try:
+        loader.replace(table.prefixes, table.lengths, gateways)
+    finally:
+        loader.close()
+    with tempfile.TemporaryDirectory(prefix="hopwire-bench-") as folder:
+        file = Path(folder, "addresses")
+        addresses.astype(">u4").tofile(file)
+        yield file
+
+
+# --- Ways of forwarding -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -59,7 +133,7 @@ def mode(lab: Lab, name: str) -> Iterator[None]:
         return
     _forward_in_kernel(lab, enabled=True)
     if name == KERNEL_RPS:
-        _steer(lab, 1 << 1)
+        _steer(lab, other_cores_mask())
     try:
         yield
     finally:
@@ -69,29 +143,15 @@ def mode(lab: Lab, name: str) -> Iterator[None]:
 
 
 def _forward_in_kernel(lab: Lab, *, enabled: bool) -> None:
-    with netns.inside(lab.namespace("router")):
+    with netns.inside(lab.namespace(ROUTER)):
         Path("/proc/sys/net/ipv4/ip_forward").write_text(f"{int(enabled)}\n")
 
 
 def _steer(lab: Lab, mask: int) -> None:
-    python(lab, "router", "services.launcher.bench.steering", f"{mask:x}")
+    python(lab, ROUTER, "services.launcher.bench.steering", f"{mask:x}")
 
 
-def sample(lab: Lab, seconds: float) -> Sample:
-    """Measure everything once. Each measurement of a rate or stream takes `seconds`."""
-    resolve_neighbours(lab)
-    small, small_offered = packet_rate(lab, 60, seconds)
-    large, large_offered = packet_rate(lab, 1514, seconds)
-    return {
-        "packets_60": small,
-        "offered_60": small_offered,
-        "packets_1514": large,
-        "offered_1514": large_offered,
-        "tcp_forth": tcp_rate(lab, "host1", "host2", seconds),
-        "tcp_back": tcp_rate(lab, "host2", "host1", seconds),
-        "flood_rtt": _rtt_us(lab, "--flood", "--count", str(_FLOOD_PINGS)),
-        "idle_rtt": _rtt_us(lab, "--interval", str(_IDLE_INTERVAL_S), "--count", str(_IDLE_PINGS)),
-    }
+# --- Measurements -----------------------------------------------------------------------------------------------------
 
 
 def resolve_neighbours(lab: Lab) -> None:
@@ -99,43 +159,10 @@ def resolve_neighbours(lab: Lab) -> None:
 
     :raises HopwireError: it does not.
     """
-    report = measure.ping(lab, "host1", lab.topology.address("host2"), "--count", "5", "--interval", "0.2")
-    if not report["received"]:
-        raise HopwireError("the router does not forward between the benchmark's hosts; see `hopwire doctor`")
-
-
-def packet_rate(lab: Lab, frame_bytes: int, seconds: float) -> tuple[float, float]:
-    """Return the frames a second that host2 received, and those that host1 sent."""
-    before = received(lab)
-    report = python(lab, "host1", *generator_arguments(lab, frame_bytes, seconds))
-    # host1's frames lie in the router's rings for milliseconds; the generator's end takes longer than that.
-    return (received(lab) - before) / report["seconds"], report["sent"] / report["seconds"]
-
-
-def generator_arguments(lab: Lab, frame_bytes: int, seconds: float) -> list[str]:
-    """Return the module and arguments with which host1 sends to the benchmark's destinations."""
-    return [
-        generator.__name__,
-        *("--interface", "eth0", "--json", "--cpu", str(GENERATOR_CPU)),
-        *("--gateway-mac", router_mac(lab), "--source", str(lab.topology.address("host1"))),
-        *("--first-destination", str(BENCHMARK_NETWORK[0]), "--destinations", str(DESTINATIONS)),
-        *("--frame-bytes", str(frame_bytes), "--seconds", str(seconds)),
-    ]
-
-
-def received(lab: Lab) -> int:
-    """Return how many frames host2 has received."""
-    with netns.inside(lab.namespace("host2")), IPRoute() as kernel:
-        link = kernel.link("get", ifname="eth0")[0]
-        return int(link.get_attr("IFLA_STATS64")["rx_packets"])
-
-
-def router_mac(lab: Lab) -> str:
-    """Return the MAC that host1 sends to."""
-    host = lab.topology.address("host1")
-    interface = next(entry for entry in lab.topology.interfaces("router") if host in entry.address.network)
-    with netns.inside(lab.namespace("router")), IPRoute() as kernel:
-        return str(kernel.link("get", ifname=interface.name)[0].get_attr("IFLA_ADDRESS"))
+    for sender in senders(lab):
+        report = measure.ping(lab, sender, lab.topology.address(RECEIVER), "--count", "5", "--interval", "0.2")
+        if not report["received"]:
+            raise HopwireError("the router does not forward between the benchmark's hosts; see `hopwire doctor`")
 
 
 def tcp_rate(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
@@ -147,7 +174,7 @@ def tcp_rate(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
         assert server.stdout is not None
         server.stdout.readline()
         python(lab, sender, stream.__name__, "client", str(address), "--seconds", str(seconds))
-        output, errors = server.communicate(timeout=_LIMIT_S)
+        output, errors = server.communicate(timeout=LIMIT_S)
     finally:
         lab.end(server)
     if server.returncode != 0:
@@ -156,11 +183,35 @@ def tcp_rate(lab: Lab, sender: str, receiver: str, seconds: float) -> float:
     return float(report["bytes"]) * 8 / float(report["seconds"]) / 1e9
 
 
+def flood_rtt_us(lab: Lab) -> float:
+    """Return the median RTT, in microseconds, of pings that each go when the last is answered."""
+    return _rtt_us(lab, "--flood", "--count", str(_FLOOD_PINGS))
+
+
+def idle_rtt_us(lab: Lab) -> float:
+    """Return the median RTT, in microseconds, of pings that find everybody asleep."""
+    return _rtt_us(lab, "--interval", str(_IDLE_INTERVAL_S), "--count", str(_IDLE_PINGS))
+
+
 def _rtt_us(lab: Lab, *options: str) -> float:
-    report = measure.ping(lab, "host1", lab.topology.address("host2"), *options)
+    report = measure.ping(lab, "host1", lab.topology.address(RECEIVER), *options)
     if report["rtt_us"] is None:
         raise HopwireError("no ping was answered")
     return report["rtt_us"]["median"]
+
+
+def idle_cores(lab: Lab, seconds: float) -> tuple[float, float]:
+    """Return what share of one core hopwire's processes take with no traffic, and what share everything else takes.
+
+    The first is 0 where it is not hopwire that forwards.
+    """
+    root = lab.router_process(ROUTER)
+    processes = cpu.running_family(root) if root is not None else set()
+    started, machine, router = time.monotonic(), cpu.machine_s(), cpu.processes_s(processes)
+    time.sleep(seconds)
+    elapsed = time.monotonic() - started
+    router = cpu.processes_s(processes) - router
+    return router / elapsed, max(0.0, cpu.machine_s() - machine - router) / elapsed
 
 
 def python(lab: Lab, node: str, module: str, *arguments: str) -> Any:
@@ -168,7 +219,7 @@ def python(lab: Lab, node: str, module: str, *arguments: str) -> Any:
 
     :raises HopwireError: it failed.
     """
-    done = lab.run(node, [sys.executable, "-m", module, *arguments], limit_s=_LIMIT_S)
+    done = lab.run(node, [sys.executable, "-m", module, *arguments], limit_s=LIMIT_S)
     if done.returncode != 0:
         raise HopwireError(f"{module} failed on {node}: {done.stderr.strip() or f'status {done.returncode}'}")
     return json.loads(done.stdout) if done.stdout.strip() else None

@@ -33,7 +33,14 @@ def steer(cpu_mask: int) -> None:
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
     _check(_libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None), "mount /sys")
     for queue in Path("/sys/class/net").glob("*/queues/rx-*/rps_cpus"):
-        queue.write_text(f"{cpu_mask:x}\n")
+        queue.write_text(f"{mask_text(cpu_mask)}\n")
+
+
+def mask_text(cpu_mask: int) -> str:
+    """Return a mask as the kernel reads and writes it: in hexadecimal, a comma after each 32 bits."""
+    digits = f"{cpu_mask:x}"
+    digits = digits.zfill(-(-len(digits) // 8) * 8)
+    return ",".join(digits[place : place + 8] for place in range(0, len(digits), 8))
 
 
 def main() -> None:

@@ -173,6 +173,11 @@ class Lab:
         with log.open("w", encoding="utf-8") as output:
             return self.popen(node, argv, stdout=output, stderr=subprocess.STDOUT)
 
+    def router_process(self, router: str) -> int | None:
+        """Return the process of the hopwire in a router, which the others descend from; None if it does not run."""
+        running = self._routers.get(router)
+        return None if running is None else running.process.pid
+
     def check_routers(self) -> None:
         """Do nothing while hopwire, and the routing daemons, run in every router that they were started in.
 

@@ -1,33 +1,21 @@
-"""The benchmark's pure parts: the frames of its generator, and its table."""
+"""The benchmark's frames: of its generator, and of its floods of exceptions."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from services.launcher.bench import exceptions, flood_generator, floods, generator, report
+from services.common.errors import HopwireError
+from services.launcher.bench import exceptions, flood_generator, floods, generator
 
 ROUTER_MAC = bytes.fromhex("020000000001")
 HOST_MAC = bytes.fromhex("020000000002")
 
 
-def sample(**changes: float) -> dict[str, float]:
-    values = {
-        "packets_60": 100_000.0,
-        "offered_60": 100_000.0,
-        "packets_1514": 90_000.0,
-        "offered_1514": 90_000.0,
-        "tcp_forth": 10.0,
-        "tcp_back": 8.0,
-        "flood_rtt": 10.0,
-        "idle_rtt": 50.0,
-    }
-    return values | changes
-
-
 def test_a_frame_is_a_complete_udp_datagram() -> None:
-    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 0xC0A80102, 0xC6120000, 2, 60)
+    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 0xC0A80102, np.array([0xC6120000, 0xC6120001], np.uint32), 60)
 
     assert frames.shape == (2, 60)
     # By hand: Ethernet, IPv4 (46 bytes, TTL 64, UDP, 192.168.1.2 -> 198.18.0.0, checksum summed below), UDP 49152 -> 9.
@@ -45,8 +33,18 @@ def test_a_frame_is_a_complete_udp_datagram() -> None:
     assert frames[1, 30:34].tobytes() == bytes.fromhex("c6120001")
 
 
+def test_every_checksum_is_right() -> None:
+    chosen = [0, 1, 0xFFFF, 0xFFFF0000, 0xFFFFFFFF, 0x0A00FFFE, *range(0x7FFFFFF0, 0x80000010)]
+    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 0xC0A80102, np.array(chosen, np.uint32), 1514)
+    for frame, destination in zip(frames, chosen, strict=True):
+        header = frame[14:34].tobytes()
+        assert int.from_bytes(header[16:], "big") == destination
+        total = sum(int.from_bytes(header[place : place + 2], "big") for place in range(0, 20, 2))
+        assert total % 0xFFFF == 0  # RFC 1071: with the checksum the sum is all ones
+
+
 def test_each_message_points_at_its_frame() -> None:
-    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 1, 0xC6120000, 3, 60)
+    frames = generator.build_frames(ROUTER_MAC, HOST_MAC, 1, generator.consecutive(0xC6120000, 3), 60)
     messages, vectors = generator.build_messages(frames)
 
     assert vectors[:, 0].tolist() == [frames.ctypes.data + 60 * number for number in range(3)]
@@ -57,30 +55,58 @@ def test_each_message_points_at_its_frame() -> None:
     assert not np.delete(messages, [2, 3], axis=1).any()
 
 
-def test_medians_and_ratios() -> None:
-    samples = {
-        "kernel": [sample(), sample(packets_60=300_000.0), sample(packets_60=200_000.0)],
-        "hopwire": [sample(packets_60=150_000.0, flood_rtt=100.0)],
-    }
-
-    assert report.medians(samples)["kernel"]["packets_60"] == 200_000.0
-    ratios = report.ratios(samples, "hopwire", "kernel")
-    assert ratios["packets_60"] == pytest.approx(0.75)
-    assert ratios["flood_rtt"] == pytest.approx(10.0)
+def test_destinations_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "addresses"
+    file.write_bytes(bytes.fromhex("c612000008080808"))
+    assert generator.read_addresses(file).tolist() == [0xC6120000, 0x08080808]
+    file.write_bytes(b"")
+    with pytest.raises(HopwireError, match=r"no addresses in .*/addresses"):
+        generator.read_addresses(file)
 
 
-def test_the_table_shows_median_spread_and_ratio() -> None:
-    samples = {
-        "kernel": [sample(), sample(packets_60=300_000.0), sample(packets_60=200_000.0)],
-        "hopwire": [sample(packets_60=150_000.0)],
-    }
-    out = io.StringIO()
-    Console(file=out, width=160).print(report.table(samples, ["kernel", "hopwire"], "hopwire"))
+def test_without_a_rate_as_many_as_go() -> None:
+    pacer = generator.Pacer(None, 5.0)
+    assert [pacer.due(5.0), pacer.due(5.0), pacer.due(6.0)] == [256, 256, 256]
 
-    line = next(line for line in out.getvalue().splitlines() if "60-byte" in line)
-    assert "200 (100-300)" in line
-    assert "150" in line
-    assert "0.75" in line
+
+def due(pacer: generator.Pacer, milliseconds: float) -> int:
+    """Ask a pacer that began at 0, a nanosecond later than asked for."""
+    return pacer.due(milliseconds / 1000 + 1e-9)
+
+
+def test_a_rate_is_kept() -> None:
+    pacer = generator.Pacer(100_000, 0.0)
+    assert due(pacer, 0) == 0
+    assert due(pacer, 0.1) == 0  # ten: not worth a call yet
+    assert due(pacer, 0.5) == 50
+    pacer.sent(50)
+    assert due(pacer, 0.5) == 0
+    assert due(pacer, 1.5) == 100
+
+
+def test_a_low_rate_is_kept() -> None:
+    pacer = generator.Pacer(10, 0.0)
+    sent = 0
+    for millisecond in range(1001):
+        number = due(pacer, millisecond)
+        assert number in (0, 1)
+        pacer.sent(number)
+        sent += number
+    assert sent == 10
+
+
+def test_what_a_long_pause_left_is_not_made_up_for() -> None:
+    pacer = generator.Pacer(100_000, 0.0)
+    pacer.sent(due(pacer, 1))
+    assert due(pacer, 2) == 100
+    assert pacer.due(1.0) in (199, 200)  # two milliseconds of it
+    pacer.sent(200)
+    assert pacer.due(1.0) == 0
+    assert pacer.due(1.001) in (99, 100)
+
+
+def test_no_call_sends_more_than_it_can() -> None:
+    assert generator.Pacer(1_000_000, 5.0).due(5.002) == 256
 
 
 PLACE = exceptions.Place(source=0xC0A80102, router=0xC0A80101, beyond=0xC6120000, absent=0xC0A80014)
@@ -119,7 +145,8 @@ def test_every_kind_of_exception_is_tried() -> None:
 
 
 def test_an_exception_goes_after_each_plain_frame() -> None:
-    plain = generator.build_frames(ROUTER_MAC, HOST_MAC, PLACE.source, PLACE.beyond, 3, 60)
+    beyond = generator.consecutive(PLACE.beyond, 3)
+    plain = generator.build_frames(ROUTER_MAC, HOST_MAC, PLACE.source, beyond, 60)
     for kind in exceptions.KINDS:
         frames = flood_generator.build_frames(plain, kind, PLACE, ROUTER_MAC, HOST_MAC)
         assert frames.shape == (6, 60)

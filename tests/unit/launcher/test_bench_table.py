@@ -2,13 +2,14 @@
 
 import gzip
 from collections import Counter
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from services.common.errors import HopwireError
-from services.launcher.bench.internet_table import Table, generated, read
+from services.launcher.bench.internet_table import Table, destinations, generated, read
 
 
 def test_a_made_table_has_the_lengths_of_the_internets() -> None:
@@ -47,3 +48,26 @@ def test_a_file_of_something_else(tmp_path: Path, line: str) -> None:
         read(path)
     with pytest.raises(HopwireError, match=r"nothing\.txt"):
         read(tmp_path / "nothing.txt")
+
+
+def test_destinations_lie_all_over_the_table() -> None:
+    table = generated(0.01)
+    chosen = destinations(table, 2000, [IPv4Network("192.168.0.0/24")])
+    matches = [table.matched(address) for address in chosen.tolist()]
+    assert len(chosen) == 2000
+    assert None not in matches
+    assert len(set(matches)) > 1500
+    assert (destinations(table, 2000, [IPv4Network("192.168.0.0/24")]) == chosen).all()
+
+
+def test_no_destination_is_where_no_datagram_may_go() -> None:
+    prefixes = [0x08000000, 0x09000000, 0x7F000000, 0xE0000000, 0xC0A80000, 0x00000000]
+    table = Table(np.array(prefixes, np.uint32), np.array([8, 8, 8, 4, 24, 8], np.uint32))
+    assert set((destinations(table, 100, [IPv4Network("192.168.0.0/24")]) >> 24).tolist()) == {8, 9}
+    with pytest.raises(HopwireError, match="are for no unicast, or the benchmark's own"):
+        destinations(table, 100, [IPv4Network("192.168.0.0/24"), IPv4Network("8.0.0.0/7")])
+
+
+def test_a_destination_may_be_any_address_of_its_prefix() -> None:
+    chosen = destinations(Table(np.array([0x08080800], np.uint32), np.array([24], np.uint32)), 5000, [])
+    assert set(chosen.tolist()) == set(range(0x08080800, 0x08080900))

@@ -32,6 +32,7 @@ def hopwire(*arguments: str) -> tuple[int, str, str]:
         (("up", "--no-such-option"), "No such option: --no-such-option"),
         (("up", "eth0"), "Got unexpected extra argument(s) (eth0)"),
         (("bench", "--rounds", "none"), "Invalid value for '--rounds'"),
+        (("bench", "--nat", "--floods"), "Invalid value: --floods and --nat are measured one at a time"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_status_2(arguments: tuple[str, ...], words: str) -> None:
