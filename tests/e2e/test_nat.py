@@ -52,10 +52,11 @@ def test_ping_and_traceroute(translating: ComposeLab) -> None:
 
 
 def test_curl_by_http(translating: ComposeLab) -> None:
-    serve(translating, "http", "timeout", "60", "python3", "-u", "-m", "http.server", "--bind", HOST2, str(HTTP_PORT))
+    server = ("python3", "-u", "-m", "http.server", "--bind", HOST2, "--directory", "/etc", str(HTTP_PORT))
+    serve(translating, "http", "timeout", "60", *server)
     wait_for("the web server listens", lambda: listens(translating, HTTP_PORT))
-    page = f"http://{HOST2}:{HTTP_PORT}/etc/hostname"
-    assert translating.execute("host1", "curl", "-sSf", "-m", "20", page) == translating.execute("host2", "hostname")
+    page = translating.execute("host1", "curl", "-sSf", "-m", "20", f"http://{HOST2}:{HTTP_PORT}/hostname")
+    assert page == translating.execute("host2", "cat", "/etc/hostname")
     log = wait_for("the server has written", lambda: translating.execute("host2", "cat", "/tmp/http"))
     assert f"{OUTSIDE} - - " in log
     assert HOST1 not in log
@@ -91,4 +92,6 @@ def test_a_killed_forwarder_keeps_the_sessions(translating: ComposeLab) -> None:
     assert before
     translating.kill_child("forwarder")
     translating.wait_healthy()
+    control = ("docker", "compose", "exec", "--no-TTY", "control", "control-cli", "nat", "sessions")
+    wait_for("the forwarder answers again", lambda: translating.run(*control, check=False))
     wait_for("the sessions are there again", lambda: before <= sessions(translating))

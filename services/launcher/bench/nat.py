@@ -34,6 +34,8 @@ _ROWS: Final = {
 _NEW_S: Final = 0.1
 """So short that the generator does not come round to its first destination again."""
 _LIMIT_S: Final = 20.0
+_MEASURE: Final = "services.forwarder.nat.measure"
+"""Run, not imported: the launcher is no part of the forwarder."""
 _MASQUERADE: Final = (
     ("add", "table", "ip", "bench"),
     ("add", "chain", "ip", "bench", "leaving", "{ type nat hook postrouting priority 100; }"),
@@ -63,9 +65,12 @@ def run_nat(*, seconds: float, rounds: int, output: Output) -> int:
                     progress.print(f"round {number} of {rounds}: {mode}")
                     with _mode(lab, mode):
                         values.append(_sample(lab, seconds))
+            progress.print("a table of a million sessions")
+            sessions: Mapping[str, float] = rig.python(lab, "router", _MEASURE)
     except Stopped as stop:
         return stop.exit_status
-    deliver.deliver({"seconds": seconds, "samples": samples, "ratios": ratios(samples)}, [table(samples)], output)
+    document = {"seconds": seconds, "samples": samples, "ratios": ratios(samples), "sessions": sessions}
+    deliver.deliver(document, [table(samples), sentence(sessions)], output)
     return 0
 
 
@@ -88,6 +93,15 @@ def table(samples: Samples) -> Table:
         cells = [f"{median(one[row] for one in samples[mode]) / divisor:,.1f}" for mode in MODES]
         result.add_row(title, *cells, *(f"{values[row]:.2f}" for values in against.values()))
     return result
+
+
+def sentence(sessions: Mapping[str, float]) -> str:
+    """Return what was measured of a full table of sessions, for people."""
+    return (
+        f"{sessions['sessions']:,.0f} sessions take {sessions['run_directory_mb']:.0f} MB in the run directory and "
+        f"{sessions['memory_mb']:.0f} MB of memory. While all of them ended, the longest of {sessions['pauses']:,.0f} "
+        f"pauses took {sessions['longest_pause_ms']:.2f} ms of CPU, the median {sessions['median_pause_ms']:.2f} ms."
+    )
 
 
 def _sample(lab: Lab, seconds: float) -> Mapping[str, float]:

@@ -28,3 +28,18 @@ def test_the_table_has_a_column_for_each() -> None:
         *nat.MODES,
         *(f"hopwire+NAT / {mode}" for mode in ("hopwire", "kernel", "kernel+masquerade")),
     ]
+
+
+def test_a_full_table_in_a_sentence() -> None:
+    measured = {
+        "sessions": 1_000_000,
+        "run_directory_mb": 134.22,
+        "memory_mb": 188.97,
+        "pauses": 3907,
+        "longest_pause_ms": 0.354,
+        "median_pause_ms": 0.0921,
+    }
+    assert nat.sentence(measured) == (
+        "1,000,000 sessions take 134 MB in the run directory and 189 MB of memory. "
+        "While all of them ended, the longest of 3,907 pauses took 0.35 ms of CPU, the median 0.09 ms."
+    )
