@@ -305,11 +305,6 @@ class RpcServer:
         self._handler = handler
         self._replies = ReplyMemory() if replies is None else replies
 
-    @property
-    def has_requests(self) -> bool:
-        """Whether `serve` has something to do."""
-        return bool(int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN)
-
     def serve(self) -> int:
         """Answer all waiting requests; return how many messages were malformed."""
         malformed = 0

@@ -57,11 +57,11 @@ class ControlMethods:
         nat: NatStore,
         clock: Callable[[], float],
         recordings: Path,
-        publish: Callable[[], None],
+        tell: Callable[[], None],
     ) -> None:
         """Take what the methods work with.
 
-        :param publish: tells the other services what has changed: before one of them is asked what follows from it.
+        :param tell: tells the other services what has changed: before one of them is asked what follows from it.
         """
         self._rib = rib
         self._mirror = mirror
@@ -69,7 +69,7 @@ class ControlMethods:
         self._view = view
         self._clients = {"forwarder": forwarder, "arp": arp}
         self._clock = clock
-        self._publish = publish
+        self._tell = tell
         neighbours = NeighbourMethods(rib, permanent, self._ask)
         routes = RouteMethods(rib, mirror, changes, self._ask)
         translation = NatMethods(rib, nat, self._ask)
@@ -200,7 +200,7 @@ class ControlMethods:
     def _ask(self, service: str, method: str, params: dict[str, Any], answer: TypeAdapter[AnswerT]) -> AnswerT:
         if not self._view.is_up(service, self._clock()):
             raise _error("unavailable", f"{service} is not there; see `status`")
-        self._publish()
+        self._tell()
         try:
             return answer.validate_python(self._clients[service].call(method, params, ASK_TIMEOUT_S))
         except RpcRefusedError as refused:

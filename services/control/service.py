@@ -156,7 +156,7 @@ class ControlService:
             nat=self._nat,
             clock=clock,
             recordings=endpoints.recordings,
-            publish=lambda: self._publish(clock()),
+            tell=self._tell,
         )
         self._rpc = RpcServer(context, endpoints.control_rpc, methods)
         self._published_at = float("-inf")
@@ -247,10 +247,7 @@ class ControlService:
         self._take_reports(now)
         self._follow_arp(now)
         self._configuration.turn(now)
-        is_asked = self._rpc.has_requests
         malformed = self._rpc.serve() + self._remote.serve()
-        if is_asked:
-            self._mirror.follow()  # what somebody has just changed goes at once
         self._publish(now)
         if self._view.last_generation:
             malformed += self._state.answer_requests()
@@ -260,6 +257,11 @@ class ControlService:
         if now >= self._next_review_at:
             self._next_review_at = now + REVIEW_INTERVAL_S
             self._review(now)
+
+    def _tell(self) -> None:
+        """Tell the other services what the kernel has told by now, without waiting for more of it."""
+        self._mirror.follow()
+        self._publish(clock())
 
     def _publish(self, now: float) -> None:
         """Send what changed; nothing before the first dump, nor while the mirror needs a new one."""

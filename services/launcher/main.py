@@ -51,8 +51,8 @@ def up(
     ] = None,
 ) -> int:
     """Route between all Ethernet interfaces of a network namespace, until Ctrl-C."""
-    from services.launcher.up.run import run_up  # noqa: PLC0415
-    from services.launcher.up.settings import Settings  # noqa: PLC0415
+    from services.launcher.up.run import run_up
+    from services.launcher.up.settings import Settings
 
     return _to_exit(lambda: run_up(Settings(netns, run_dir, config, log_level, metrics_listen, log_format)))
 
@@ -60,7 +60,7 @@ def up(
 @app.command()
 def lab(topology: Annotated[str, typer.Argument(help="pair, three-routers, ospf-ring, or bgp-ecmp.")] = "pair") -> int:
     """Build hosts and routers in network namespaces, with hopwire in every router, until Ctrl-C."""
-    from services.launcher.lab.run import run_lab  # noqa: PLC0415
+    from services.launcher.lab.run import run_lab
 
     return _to_exit(lambda: run_lab(topology))
 
@@ -68,7 +68,7 @@ def lab(topology: Annotated[str, typer.Argument(help="pair, three-routers, ospf-
 @app.command()
 def demo() -> int:
     """Show hopwire at work between two hosts in network namespaces, and take all down again."""
-    from services.launcher.demo import run_demo  # noqa: PLC0415
+    from services.launcher.demo import run_demo
 
     return _to_exit(run_demo)
 
@@ -113,7 +113,7 @@ def bench(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON to a file, too.")] = None,
 ) -> int:
     """Measure the kernel's forwarding and hopwire's on the same topology, in turn."""
-    from services.launcher.bench import options  # noqa: PLC0415
+    from services.launcher.bench import options
 
     comparison = options.Comparison(seconds, rounds, interfaces, table, loss_free, trial_seconds, latency)
     others = {"full-table": full_table, "floods": floods, "nat": nat, "observed": observed}
@@ -128,23 +128,23 @@ def _measure(comparison: "Comparison", instead: list[str], prefixes: Path | None
     seconds, rounds = comparison.seconds, comparison.rounds
     match instead:
         case ["full-table"]:
-            from services.launcher.bench.full_table import run_full_table  # noqa: PLC0415
+            from services.launcher.bench.full_table import run_full_table
 
             return run_full_table(seconds=seconds, prefixes=prefixes, output=output)
         case ["floods"]:
-            from services.launcher.bench.floods import run_floods  # noqa: PLC0415
+            from services.launcher.bench.floods import run_floods
 
             return run_floods(seconds=seconds, rounds=rounds, output=output)
         case ["nat"]:
-            from services.launcher.bench.nat import run_nat  # noqa: PLC0415
+            from services.launcher.bench.nat import run_nat
 
             return run_nat(seconds=seconds, rounds=rounds, output=output)
         case ["observed"]:
-            from services.launcher.bench.observed import run_observed  # noqa: PLC0415
+            from services.launcher.bench.observed import run_observed
 
             return run_observed(seconds=seconds, rounds=rounds, output=output)
         case _:
-            from services.launcher.bench.command import run_bench  # noqa: PLC0415
+            from services.launcher.bench.command import run_bench
 
             return run_bench(comparison, output)
 
@@ -152,7 +152,7 @@ def _measure(comparison: "Comparison", instead: list[str], prefixes: Path | None
 @app.command()
 def doctor(netns: _Namespace = None, run_dir: _RunDir = None) -> int:
     """Check a network namespace: what is wrong for hopwire, and how to mend it. Exit status 0 if nothing is."""
-    from services.launcher.doctor.run import run_doctor  # noqa: PLC0415
+    from services.launcher.doctor.run import run_doctor
 
     return _to_exit(lambda: run_doctor(netns, run_dir))
 
@@ -167,7 +167,7 @@ def show_version() -> None:
 
 
 def _to_exit(command: Callable[[], int | None]) -> int:
-    from services.common.runtime import run_to_exit  # noqa: PLC0415
+    from services.common.runtime import run_to_exit
 
     return run_to_exit("hopwire", command)
 

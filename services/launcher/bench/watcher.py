@@ -1,10 +1,13 @@
 """Looks at a router as Prometheus and a status page do, until it ends: `python -m services.launcher.bench.watcher`."""
 
-import argparse
+import sys
 import time
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import Final
+
+from services.common.errors import HopwireError
+from services.launcher.probes import command
 
 _PATHS: Final = ("/metrics", "/status.json")
 _INTERVAL_S: Final = 1.0
@@ -24,13 +27,23 @@ def look(address: str, port: int) -> int:
 
 def main() -> None:
     """Look again and again."""
-    parser = argparse.ArgumentParser(prog="watcher", description="Fetch a router's metrics and status every second.")
+    parser = command.parser("watcher", "Fetch a router's metrics and status every second.")
     parser.add_argument("address", help="where control listens")
-    parser.add_argument("port", type=int)
+    parser.add_argument("port", type=command.integer(1, 65_535))
     options = parser.parse_args()
-    while True:
-        look(options.address, options.port)
-        time.sleep(_INTERVAL_S)
+
+    def run() -> int:
+        while True:
+            try:
+                look(options.address, options.port)
+            except OSError as error:
+                where = f"{options.address}:{options.port}"
+                raise HopwireError(
+                    f"nobody answers at {where}: {error.strerror or error}; see metrics_listen"
+                ) from error
+            time.sleep(_INTERVAL_S)
+
+    sys.exit(command.run("watcher", options.netns, run))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,14 @@ _MODULE: Final = "services.launcher.up.fork_server"
 _MAX_DIGITS: Final = 20
 
 
-def command(channel: int, packages: Sequence[str]) -> list[str]:
-    """Return the command line of a server with a descriptor for its channel, and the packages in order of loading."""
-    return [sys.executable, "-m", _MODULE, str(channel), *packages, ROOM]
+def command(launcher: int, channel: int, packages: Sequence[str]) -> list[str]:
+    """Return the command line of a server.
+
+    :param launcher: its parent's process id.
+    :param channel: the descriptor of its channel.
+    :param packages: in order of loading.
+    """
+    return [sys.executable, "-m", _MODULE, str(launcher), str(channel), *packages, ROOM]
 
 
 def serve(channel: socket.socket, packages: Sequence[str]) -> Order | None:
@@ -99,7 +104,7 @@ def _fork_and_exit(tell: BinaryIO) -> None:
 def _pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Give both ends of a new pipe, unbuffered."""
     out, into = os.pipe()
-    with open(out, "rb", buffering=0) as reader, open(into, "wb", buffering=0) as writer:  # noqa: PTH123 - descriptors
+    with os.fdopen(out, "rb", 0) as reader, os.fdopen(into, "wb", 0) as writer:
         yield reader, writer
 
 
@@ -121,7 +126,8 @@ def main() -> None:
     """Serve on the channel of the command line; in a process that was made, run what was ordered."""
     set_title([sys.executable, "-m", _MODULE])
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads, which no fork has
-    descriptor, *packages, _room = sys.argv[1:]
+    launcher, descriptor, *packages, _room = sys.argv[1:]
+    end_with(int(launcher), signal.SIGKILL)  # also while it stands still
     try:
         with socket.socket(fileno=int(descriptor)) as channel:
             order = serve(channel, packages)

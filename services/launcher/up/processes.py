@@ -12,7 +12,7 @@ from services.common import notify
 from services.launcher.up import fork_server
 from services.launcher.up.births import Births
 from services.launcher.up.fork_protocol import Born, Loaded, Message, Order, Refused, receive, send
-from services.launcher.up.lineage import adopt_descendants, end_with
+from services.launcher.up.lineage import adopt_descendants
 from services.launcher.up.supervisor import FORK_SERVER
 
 _FAILED: Final = 1
@@ -53,16 +53,14 @@ class Processes:
         if self._server is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.setblocking(False)
-            launcher = os.getpid()
             with theirs:
                 self._server = subprocess.Popen(
-                    fork_server.command(theirs.fileno(), self._packages),
+                    fork_server.command(os.getpid(), theirs.fileno(), self._packages),
                     stdin=subprocess.DEVNULL,
                     stdout=2,  # the launcher's own stdout says one thing: that the router is ready
                     pass_fds=[theirs.fileno()],
                     env={name: value for name, value in os.environ.items() if name != notify.VARIABLE},
                     start_new_session=True,
-                    preexec_fn=lambda: end_with(launcher, signal.SIGKILL),  # noqa: PLW1509 - two system calls, no lock
                 )
             self._channel = ours
         return self._server.pid

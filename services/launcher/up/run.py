@@ -26,7 +26,7 @@ def run_up(settings: Settings) -> int:
     processes = Processes(PACKAGES)
     try:
         processes.start_server()
-        from services.launcher.up.router import run_router  # noqa: PLC0415 - while the server imports, too
+        from services.launcher.up.router import run_router  # while the server imports, too
 
         return run_router(settings, processes)
     finally:
